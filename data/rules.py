@@ -37,7 +37,7 @@ def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] =
     for column in dataset.columns:
         if column.raw_name not in table.columns:
             continue
-        value = table[column.raw_name]
+        value = _spelled(column, table[column.raw_name])
         needed = column.role == "id" or column.raw_name in also_required
         is_number = column.is_numeric or column.role == "target"
         conditions = _number_violations(column, value, needed=needed) if is_number else []
@@ -74,10 +74,18 @@ def reason(table: ir.Table, dataset: Dataset) -> ir.StringColumn:
 def value_of(column: Column, value: ir.Column) -> ir.Column:
     """A raw value as it is in prepared tables: a double or a string; null if it is missing."""
     if column.is_numeric or column.role == "target":
-        return number(column, value)
+        return number(column, _spelled(column, value))
     if column.kind == "date":
         return day(value)
     return value.cast("string")
+
+
+def _spelled(column: Column, value: ir.Column) -> ir.Column:
+    """A raw value; of a boolean that is read by a pattern, 1 or 0."""
+    if not column.true_pattern or not value.type().is_string():
+        return value
+    is_true = value.re_search(column.true_pattern) | (value.strip() == "1")
+    return is_true.cast("int64").cast("string")
 
 
 def day(dates: ir.Column) -> ir.StringColumn:

@@ -109,6 +109,9 @@ class Column(_Part):
         Whether a row is scored and trained on where this feature is null.
     unseen : str
         How a category is scored that no training row has: as ``unknown``, or as an invalid row (``reject``).
+    true_pattern : str
+        Of a boolean that is read from strings: a regular expression that the true ones contain, such as `` vs[.] `` of
+        ``LAL vs. POR``.
     """
 
     name: Annotated[
@@ -125,6 +128,7 @@ class Column(_Part):
     categories: Strings = ()
     nullable: bool = False
     unseen: Literal["unknown", "reject"] = "unknown"
+    true_pattern: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -158,6 +162,10 @@ class Column(_Part):
             yield f"expected categories with kind = 'category' only; found kind = {self.kind!r}"
         if len(set(self.categories)) < len(self.categories):
             yield "expected each category once"
+        if self.true_pattern and self.kind != "boolean":
+            yield f"expected true_pattern with kind = 'boolean' only; found kind = {self.kind!r}"
+        if not _is_pattern(self.true_pattern):
+            yield f"expected a regular expression as true_pattern; found {self.true_pattern!r}"
         if self.unseen != "unknown" and (self.role != "feature" or not self.is_categorical):
             yield "expected unseen = 'reject' for a feature with kind = 'category' or 'string' only"
 
@@ -190,6 +198,11 @@ class Column(_Part):
         return (0.0, 1.0) if self.kind == "boolean" or self.role == "target" else (self.minimum, self.maximum)
 
     @property
+    def request_name(self) -> str:
+        """Further name of the column in requests: the one in raw tables, unless its values there are others."""
+        return self.name if self.true_pattern else self.raw_name
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the column in tables that a person hands in, first the one in prepared tables."""
         return tuple(dict.fromkeys((self.name, self.raw_name, *self.aliases)))
@@ -213,6 +226,14 @@ class Column(_Part):
         if low is not None:
             return f"{_NOUNS[self.kind]} of at least {low}"
         return f"{_NOUNS[self.kind]} of at most {high}" if high is not None else _NOUNS[self.kind]
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 class File(_Part):

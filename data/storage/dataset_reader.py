@@ -157,7 +157,7 @@ class DatasetReader(TableReader):
         if described and target == pa.string() and kind in {"float", "integer"}:
             column = _numbers(described, column)
         if kind == "boolean" and target == pa.string():
-            column = _booleans(column)
+            column = _booleans(column, described.true_pattern if described else "")
         return _within_edges(described, column) if described and kind == "float" else column
 
     def _labels(self, column: pa.Array) -> pa.Array:
@@ -255,11 +255,18 @@ def _integers_of(column: pa.Array) -> pa.Array:
         return column
 
 
-def _booleans(column: pa.Array) -> pa.Array:
-    """Booleans as 1 and 0, where they are spelled in a usual way; others stay, and are rejected later."""
+def _booleans(column: pa.Array, true_pattern: str = "") -> pa.Array:
+    """Booleans as 1 and 0, where they are spelled in a usual way or by a pattern; others are rejected later.
+
+    Examples
+    --------
+    >>> _booleans(pa.array(["LAL vs. POR", "LAL @ POR", "True", None]), " vs[.] ").to_pylist()
+    ['1', '0', '1', None]
+    """
     texts = pc.utf8_lower(pc.utf8_trim_whitespace(column))
     known = pc.index_in(texts, pa.array(_BOOLEANS))
-    return pc.coalesce(pc.take(pa.array(_BOOLEANS.values(), pa.string()), known), texts)
+    others = pc.if_else(pc.match_substring_regex(column, true_pattern), "1", "0") if true_pattern else texts
+    return pc.coalesce(pc.take(pa.array(_BOOLEANS.values(), pa.string()), known), others)
 
 
 def _numbers(described: Column, column: pa.Array) -> pa.Array:

@@ -86,7 +86,7 @@ def _constraints(column: Column) -> dict[str, Any]:
     minimum, maximum = column.limits
     found = {
         "name": column.name,
-        "aliases": [column.raw_name] if column.raw_name != column.name else [],
+        "aliases": [column.request_name] if column.request_name != column.name else [],
         "kind": column.kind,
         "minimum": minimum,
         "maximum": maximum,

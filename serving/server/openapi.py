@@ -316,7 +316,7 @@ def _bounded(low: float | None, high: float | None) -> tuple[float, float]:
 
 def _rows(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """Columns of a row by the name of its schema: the features by their own names or by those of the raw tables."""
-    own, raw = dataset.feature_names, tuple(column.raw_name for column in dataset.features)
+    own, raw = dataset.feature_names, tuple(column.request_name for column in dataset.features)
     rows = {"Shot": own, "IdentifiedShot": (*own, dataset.id.name)}
     if raw != own:
         rows |= {"RawShot": raw, "IdentifiedRawShot": (*raw, dataset.id.name)}
@@ -325,18 +325,18 @@ def _rows(dataset: Dataset) -> dict[str, tuple[str, ...]]:
 
 def _row(dataset: Dataset, *names: str) -> Node:
     """An object with these properties and any others but the further names of the features, and the identifier."""
-    known = {name for column in dataset.features for name in (column.name, column.raw_name)} | {dataset.id.name}
+    known = {name for column in dataset.features for name in (column.name, column.request_name)} | {dataset.id.name}
     properties: dict[str, Any] = {name: _ref(_schema_of(dataset, name)) for name in names}
     properties |= {name: False for name in sorted(known - {*names})}  # noqa: C420 the values have two types
-    optional = {name for column in dataset.features if column.nullable for name in (column.name, column.raw_name)}
+    optional = {name for column in dataset.features if column.nullable for name in (column.name, column.request_name)}
     required = [name for name in names if name not in optional]
     return {"description": _row_text(dataset), "type": "object", "properties": properties, "required": required}
 
 
 def _row_text(dataset: Dataset) -> str:
-    renamed = [column for column in dataset.features if column.raw_name != column.name]
+    renamed = [column for column in dataset.features if column.request_name != column.name]
     aliases = "".join(
-        f" `{column.raw_name}` may replace `{column.name}`, in every row or none: both at once are ambiguous and "
+        f" `{column.request_name}` may replace `{column.name}`, in every row or none: both at once are ambiguous and "
         "rejected."
         for column in renamed
     )

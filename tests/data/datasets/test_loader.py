@@ -1,11 +1,15 @@
 import re
 from pathlib import Path
 
+import ibis
+import pandas as pd
 import pytest
 
 from data.datasets import Dataset, default, from_json, load
 from data.datasets.loader import FOLDER, names
 from data.errors import DatasetError
+from data.rules import value_of
+from data.storage.dataset_reader import DatasetReader
 
 SMALL = """
 [dataset]
@@ -142,3 +146,13 @@ def test_the_full_dataset_uses_no_id_and_no_date_as_a_feature() -> None:
     assert full.group.name == "game_id"
     assert (full.test.strategy, full.production.since) == ("group", "2013-14")
     assert isinstance(full, Dataset)
+
+
+def test_a_boolean_is_read_from_the_strings_that_a_pattern_names(tmp_path: Path) -> None:
+    table = pd.DataFrame({"matchup": ["LAL vs. POR", "LAL @ POR", "LAL vs. UTA", None]})
+    table.to_parquet(tmp_path / "table.parquet")
+    reader = DatasetReader(tmp_path / "table.parquet", dataset=load("kobe_full"))
+    assert reader.whole()["matchup"].tolist() == ["1", "0", "1", None]
+    column = load("kobe_full").column("home")
+    stored = ibis.memtable(table).select(home=value_of(column, ibis._.matchup))
+    assert stored.to_pandas()["home"].fillna(-1).tolist() == [1.0, 0.0, 1.0, -1.0]
