@@ -1,9 +1,9 @@
 """Log loss of the settings that a training on ``kobe_full`` selected, on all labeled shots of the public files.
 
 Run ``mlflow run . -e main -P dataset=kobe_full`` first, then ``python -m bench.kobe_full``. The estimator of the
-champion, or of ``--version``, is fitted again, with the same settings, in five random folds, in five folds that split no
-game, and on the first 80% of the shots by time, to score the others. The settings were selected on the seasons before
-2013-14, by folds of their own.
+champion, or of ``--version``, is fitted again, with the same settings, in five random folds, in five folds that split
+no game, and on the first 80% of the shots by time, to score the others. The settings were selected on the seasons
+before 2013-14, by folds of their own.
 """
 
 import argparse
@@ -40,7 +40,8 @@ def main() -> None:
         store = current_store()
         found = candidates(store, version or store.require_champion().version)
         if not found:
-            message = "expected the run of the version's training; found none. Train: mlflow run . -e main -P dataset=kobe_full"
+            command = "mlflow run . -e main -P dataset=kobe_full"
+            message = f"expected the run of the version's training; found none. Train: {command}"
             raise KobeShotError(message)
         shots = _labeled(found[0].dataset)
         info("Shots", f"{len(shots):,} labeled; {found[0].name} of version {version or 'champion'}")

@@ -154,5 +154,6 @@ def test_a_boolean_is_read_from_the_strings_that_a_pattern_names(tmp_path: Path)
     reader = DatasetReader(tmp_path / "table.parquet", dataset=load("kobe_full"))
     assert reader.whole()["matchup"].tolist() == ["1", "0", "1", None]
     column = load("kobe_full").column("home")
-    stored = ibis.memtable(table).select(home=value_of(column, ibis._.matchup))
+    raw = ibis.memtable(table)
+    stored = raw.select(home=value_of(column, raw.matchup))
     assert stored.to_pandas()["home"].fillna(-1).tolist() == [1.0, 0.0, 1.0, -1.0]
