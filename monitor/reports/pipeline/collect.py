@@ -272,7 +272,9 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
     test, selected = tables.get(TEST), models.get(sources.selected)
     if test is not None and models:
         labels = test[current().target.name].to_numpy(dtype=float)
-        made = {sources.labels[name]: predict_probability(model, test) for name, model in models.items()}
+        made = {
+            sources.labels[name]: predict_probability(model, test, sources.dataset) for name, model in models.items()
+        }
         threshold = float(chain.trained.tags.get("threshold", THRESHOLD))
         plots |= {
             "roc.png": lambda: figures.roc_curves(labels, made),

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from data import court
-from data.datasets import current
+from data.datasets import Dataset, current
 from monitor.metrics.binary import log_loss_by_row
 from serving.model.packaging import predict_probability
 from serving.registry import gate
@@ -15,7 +15,9 @@ from serving.registry import gate
 _SEED = 0
 
 
-def compare_candidates(test: pd.DataFrame, models: Mapping[str, Pipeline], selected: str) -> dict[str, float]:
+def compare_candidates(
+    test: pd.DataFrame, models: Mapping[str, Pipeline], selected: str, dataset: Dataset | None = None
+) -> dict[str, float]:
     """Compare the selected model with each other one, by the paired bootstrap of the log losses on the test rows.
 
     Returns
@@ -26,7 +28,9 @@ def compare_candidates(test: pd.DataFrame, models: Mapping[str, Pipeline], selec
     if selected not in models:
         return {}
     labels = test[current().target.name].to_numpy(dtype=float)
-    losses = {name: log_loss_by_row(labels, predict_probability(model, test)) for name, model in models.items()}
+    losses = {
+        name: log_loss_by_row(labels, predict_probability(model, test, dataset)) for name, model in models.items()
+    }
     found: dict[str, float] = {}
     for name in models:
         if name != selected:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from data.datasets import current
+from data.datasets import Dataset, current
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED, IDS, PREDICTIONS, PROD, TEST, TRAIN
 from data.storage.tables import TableReader
@@ -22,6 +22,7 @@ from monitor.store import tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline
 from monitor.store.model_store import ModelStore
 from serving import registry
+from serving.batch.in_process import dataset_of
 
 MAX_ROWS = 20_000
 """Rows of a table that are drawn; of a larger one a systematic sample is."""
@@ -49,6 +50,8 @@ class Sources:
         Games of `rows`.
     is_test : ndarray of bool or None
         Which of `rows` are test rows.
+    dataset : Dataset or None
+        The description that the trained version keeps.
     """
 
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class Sources:
     rows: pd.DataFrame | None = None
     games: Games | None = None
     is_test: npt.NDArray[np.bool_] | None = None
+    dataset: Dataset | None = None
 
     def measure(self) -> dict[str, float]:
         """Metrics of the report's own run: see `monitor.reports.pipeline.evidence`."""
@@ -67,7 +71,7 @@ class Sources:
             if table is not None and len(table):
                 found |= evidence.describe_base(name, table)
         if (test := self.tables.get(TEST)) is not None:
-            found |= evidence.compare_candidates(test, self.models, self.selected)
+            found |= evidence.compare_candidates(test, self.models, self.selected, self.dataset)
         if self.games is not None and self.is_test is not None:
             found |= games.shared_games(self.games.game, self.is_test)
         return found
@@ -97,7 +101,14 @@ def read(store: ModelStore, chain: Chain) -> Sources:
                 labels[each.model_id] = portuguese.model_name(each.model_id, each.name)
     selected = selected_candidate(chain.training, chain.trained, chain.candidates).tags.get(tags.MODEL_ID, "")
     rows, of_rows, is_test = _with_games(store, chain)
-    return Sources(tables, models, labels, selected, rows, of_rows, is_test)
+    return Sources(tables, models, labels, selected, rows, of_rows, is_test, _described(chain))
+
+
+def _described(chain: Chain) -> Dataset:
+    """The description that the trained version keeps."""
+    with contextlib.suppress(KobeShotError):
+        return dataset_of(chain.trained.number)
+    return current()
 
 
 def file_of(store: ModelStore, run: RunFacts, path: str) -> Path:
