@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 
 from data.datasets import Column, current
-from data.errors import TableError
 from data.schema import (
     FORMER_IN_TRAINING,
     IN_TRAINING,
@@ -107,30 +106,6 @@ def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
     except pa.ArrowException:
         return None
     return None if ids.null_count else ids.to_numpy()
-
-
-def typed(piece: pa.Table, start: int) -> pa.Table:
-    """Strings of a CSV file converted to the types of the schema, for a Parquet file; invalid features are null.
-
-    Parameters
-    ----------
-    piece : pyarrow.Table
-    start : int
-        Row of the file with which it starts.
-
-    Raises
-    ------
-    TableError
-        If a string is not a number where the schema expects one; the endpoint reports those of the features.
-    """
-    table, problems = typed_with_problems(piece)
-    if problems:
-        row = min(problems)
-        message = (
-            f"row {start + row}, {problems[row]}. Correct it, or write a .csv file, in which texts stay as they are."
-        )
-        raise TableError(message)
-    return table
 
 
 def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:

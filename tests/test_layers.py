@@ -15,7 +15,7 @@ ORDER = """
     data.datasets.check data.datasets.__main__
     serving.server_limits serving.shot_tables
     serving.model.body_parser serving.model serving.registry serving.inference_log
-    serving.client serving.batch serving.server
+    serving.client.http serving.client.endpoint serving.batch serving.client serving.server
     monitor.scored_tables
     monitor.metrics monitor.store monitor.drift monitor.estimation monitor.health monitor.alerts monitor.retraining
     monitor.charts monitor.reports.model_card monitor.reports.monitoring monitor.reports monitor.reports.pipeline

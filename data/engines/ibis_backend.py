@@ -53,7 +53,8 @@ class IbisEngine(Engine):
     ) -> dict[str, int]:
         """Write the rows of a query, each table as a file, or a folder of parts if it is large."""
         with ExitStack() as stack, self.translate_errors(), ThreadPoolExecutor(len(outputs)) as pool:
-            batches = self.batches(self.ordered(query))
+            wanted = {name for output in outputs for name in (*output.schema.names, output.where) if name}
+            batches = self.batches(self.ordered(query.select(POSITION, *sorted(wanted))))
             writers = [stack.enter_context(_output_writer(output, folder)) for output in outputs]
             for batch in batches:
                 table = pa.Table.from_batches([batch])

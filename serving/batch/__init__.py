@@ -1,1 +1,1 @@
-"""Batch scoring in this process or on Spark; not scoring over HTTP, which is ``serving.client``."""
+"""Scoring of tables by a model in this process, an endpoint or Spark; not the requests, which the client sends."""

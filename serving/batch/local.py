@@ -1,47 +1,36 @@
 """Score a table of any size in one pass and bounded memory: read, check, score, count and write at the same time.
 
-A row that violates the schema is written to a table of rejects with its reason, up to a limit. Output and rejects are
-written to temporary files and renamed at the end: a run that fails, or is killed, changes nothing.
+A row that is rejected is written to a table of rejects with its number and reason, up to a limit. Output and rejects
+are written to temporary files and renamed at the end: a run that fails, or is killed, changes nothing. With a
+checkpoint, the next run scores only the chunks that a killed one has not.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from mlflow.exceptions import MlflowException
 
 from data.cli.console import warn
 from data.datasets import current
-from data.schema import (
-    IN_TRAINING,
-    MODEL_VERSION,
-    PREDICTION,
-    PROBABILITY,
-    REASON,
-)
+from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, REASON
 from data.storage.dataset_reader import DatasetReader
 from data.storage.files import remove_path, translate_disk_full
 from data.storage.tables import file_format, table_writer
+from serving.batch.checkpoint import Checkpoint
+from serving.batch.chunks import Chunk, Scorer, score_chunk
 from serving.batch.in_process import encoded
 from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError, map_concurrently
-from serving.shot_tables import (
-    Cells,
-    ReasonCounts,
-    features_of,
-    numbers_of,
-    open_shots,
-    problems_of,
-    shot_ids_of,
-    typed_with_problems,
-)
+from serving.shot_tables import Cells, ReasonCounts, numbers_of, open_shots, typed_with_problems
 
 Labels = npt.NDArray[np.float64]
 TrainingRowMask = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
@@ -50,20 +39,17 @@ TrainingRowMask = Callable[[pd.DataFrame], npt.NDArray[np.bool_]]
 ROWS_PER_CHUNK = 131_072
 """Rows that are scored at a time by a model in this process; larger chunks are not faster."""
 CHUNKS_AT_ONCE = 2
+MORE_REJECTS = "set a higher max_rejected_rows"
+"""What to do about too many rejected rows."""
+
+ROW = "row"
+"""Column of rejects: number of the row in the table, from 0."""
 
 _MAX_PROBLEMS_SHOWN = 10
 
 
-class Scorer(Protocol):
-    """Scores rows: a `serving.client.endpoint.ScoringClient` or a `LocalScorer`. Threads share it."""
-
-    def score(
-        self, values: Cells, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
-    ) -> Predictions:
-        """Return label and probability of each row, or raise `RejectedRowsError`."""
-
-    def cancel(self) -> None:
-        """Cancel the requests that wait."""
+class NoRowError(ScoringError):
+    """All rows of a table are rejected."""
 
 
 class LocalScorer:
@@ -112,36 +98,45 @@ class LocalScorer:
 
 @dataclass(frozen=True)
 class BatchJob:
-    """A table to score, the path of the predictions, and the number of rows that may violate the schema.
+    """A table to score, the path of the predictions, and the number of rows that may be rejected.
 
     Attributes
     ----------
     table, out : pathlib.Path
-    max_rejected_rows : int
-        With more rejected rows the run fails, and nothing is written.
+    max_rejected_rows : int or None
+        With more rejected rows the run fails, and nothing is written; None for any number.
     rows_per_chunk, at_once : int
         Rows of a chunk, and number of chunks that are scored at a time.
     name : str
         Of the table in messages; its path by default.
+    rejects_path : pathlib.Path, optional
+        Path of the rejected rows, `rejects` by default.
+    is_resumable : bool
+        Whether a `Checkpoint` keeps what is scored until the output is complete.
+    advice : str
+        What to do if more rows are rejected, besides fixing them.
     """
 
     table: Path
     out: Path
-    max_rejected_rows: int = 0
+    max_rejected_rows: int | None = 0
     rows_per_chunk: int = ROWS_PER_CHUNK
     at_once: int = CHUNKS_AT_ONCE
     name: str = ""
+    rejects_path: Path | None = None
+    is_resumable: bool = False
+    advice: str = MORE_REJECTS
 
     @property
     def rejects(self) -> Path:
-        """Path of the rows that violate the schema.
+        """Path of the rejected rows.
 
         Examples
         --------
         >>> BatchJob(Path("shots.parquet"), Path("scored.parquet")).rejects.name
         'scored_rejects.parquet'
         """
-        return rejects_of(self.out)
+        return self.rejects_path or rejects_of(self.out)
 
 
 class BatchResult(NamedTuple):
@@ -152,13 +147,15 @@ class BatchResult(NamedTuple):
     rows : int
         Rows of the output.
     rejected : int
-        Rows that violated the schema.
+        Rows that are rejected.
     predicted_made : int
         Rows of the output that are predicted to be made.
     in_training : int
         Rows of the output with a label that their version was trained on.
     versions : tuple of int
         Versions that scored, in the order of their first rows; empty if the endpoint does not name them.
+    continued : int
+        Rows that an earlier, killed run has scored.
     """
 
     rows: int
@@ -166,6 +163,7 @@ class BatchResult(NamedTuple):
     predicted_made: int
     in_training: int
     versions: tuple[int, ...]
+    continued: int = 0
 
 
 class _Piece(NamedTuple):
@@ -173,10 +171,10 @@ class _Piece(NamedTuple):
 
     table: pa.Table
     label: Labels
-    predictions: Predictions
+    predictions: pa.Table
     in_training: npt.NDArray[np.bool_] | None
-    bad: pa.Table | None
-    problems: list[str]
+    rejects: pa.Table | None
+    is_continued: bool
 
 
 def rejects_of(out: Path) -> Path:
@@ -213,41 +211,110 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
     TableError
         If the table cannot be read.
     ScoringError
-        If too many rows violate the schema, or all do, or the scorer does not respond.
+        If too many rows are rejected, or all are, or the scorer does not respond.
+    CheckpointError
+        If the checkpoint belongs to another table or process.
     DiskFullError
         If the disk is full. After each of these errors an existing output is unchanged.
     """
     reader = open_shots(batch.table, name=batch.name)
-    is_typed = reader.formats == {"text"} and file_format(batch.out) == ".parquet"
-    work = partial(
-        _score_piece, is_typed=is_typed, scorer=scorer, version=version, training_mask_of=_once(training_mask_of)
-    )
     # The output is renamed first: if that fails, the old rejects stay with the old output.
-    with translate_disk_full(batch.out.parent), ExitStack() as rejects, ExitStack() as out:
+    with translate_disk_full(batch.out.parent), ExitStack() as kept, ExitStack() as rejects, ExitStack() as out:
+        checkpoint = None
+        if batch.is_resumable:
+            checkpoint = kept.enter_context(
+                Checkpoint(batch.out, batch.table, reader.files, batch.rows_per_chunk, batch.name)
+            )
+        work = _Work(batch, reader, scorer, checkpoint, version, training_mask_of)
         output = _Output(batch, out, rejects)
         for chunk, piece in map_concurrently(work, _chunks(reader, batch.rows_per_chunk), batch.at_once, scorer.cancel):
             counted = ~np.isnan(piece.label)
             if piece.in_training is not None:
                 output.in_training += int((piece.in_training & counted).sum())
                 counted &= ~piece.in_training
-            count(piece.label[counted], piece.predictions.probability[counted])
+            count(piece.label[counted], piece.predictions.column(PROBABILITY).to_numpy()[counted])
             output.write(piece)
-            on_progress(len(chunk[1]))
-        output.finish(reader.name)
+            on_progress(len(chunk.table))
+        try:
+            output.finish(reader.name)
+        except NoRowError:
+            # The fixed table is another one.
+            if checkpoint:
+                checkpoint.remove()
+            raise
+        out.close()
+        rejects.close()
+        if checkpoint:
+            checkpoint.remove()
     warn(reader.warning)
     if not output.rejected:
         remove_path(batch.rejects)
-    return BatchResult(output.rows, output.rejected, output.predicted_made, output.in_training, tuple(output.versions))
+    return BatchResult(
+        output.rows,
+        output.rejected,
+        output.predicted_made,
+        output.in_training,
+        tuple(output.versions),
+        output.continued,
+    )
+
+
+class _Work:
+    """What a thread does with a chunk."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 see `score_table`
+        self,
+        batch: BatchJob,
+        reader: DatasetReader,
+        scorer: Scorer,
+        checkpoint: Checkpoint | None,
+        version: int | None,
+        training_mask_of: Callable[[int], TrainingRowMask | None],
+    ) -> None:
+        self._is_typed = reader.formats == {"text"} and file_format(batch.out) == ".parquet"
+        self._scorer, self._checkpoint, self._version = scorer, checkpoint, version
+        self._mask_of = _once(training_mask_of)
+        self._run = checkpoint.run if checkpoint else uuid.uuid4().hex
+
+    def __call__(self, chunk: Chunk) -> _Piece:
+        predictions = self._checkpoint.read(chunk.start, len(chunk.table)) if self._checkpoint else None
+        is_continued = predictions is not None
+        if predictions is None:
+            predictions = score_chunk(chunk, self._scorer, f"{self._run}-{chunk.start}", is_typed=self._is_typed)
+            if self._checkpoint:
+                self._checkpoint.keep(chunk.start, predictions)
+        table, rejects, reasons = chunk.table, None, predictions.column(REASON)
+        if reasons.null_count < len(reasons):
+            fits = reasons.is_null()
+            rejects = _rejects(chunk, reasons)
+            table, predictions = table.filter(fits), predictions.filter(fits)
+        label = labels_of(table)
+        table = typed_with_problems(table)[0] if self._is_typed else table
+        if self._version is not None:
+            versions = pa.array(np.full(len(table), self._version, dtype=np.int64))
+            predictions = predictions.set_column(2, MODEL_VERSION, versions)
+        return _Piece(table, label, predictions, self._in_training(table, predictions), rejects, is_continued)
+
+    def _in_training(self, table: pa.Table, predictions: pa.Table) -> npt.NDArray[np.bool_] | None:
+        versions = predictions.column(MODEL_VERSION)
+        masks = {version: self._mask_of(version) for version in versions.unique().drop_null().to_pylist()}
+        if not any(masks.values()):
+            return None
+        found = np.zeros(len(table), dtype=bool)
+        for version, mask in masks.items():
+            if mask:
+                found |= _in_training(table, mask) & pc.equal(versions, version).to_numpy()
+        return found
 
 
 class _Output:
     """The writers of output and rejects."""
 
     def __init__(self, batch: BatchJob, out_files: ExitStack, reject_files: ExitStack) -> None:
-        self.rows = self.rejected = self.predicted_made = self.in_training = 0
+        self.rows = self.rejected = self.predicted_made = self.in_training = self.continued = 0
         self.versions: dict[int, None] = {}
         self._batch, self._out_files, self._reject_files = batch, out_files, reject_files
-        self._problems: list[str] = []
+        self._first = pa.schema([(ROW, pa.int64()), (REASON, pa.string())]).empty_table()
         self._reasons = ReasonCounts()
         self._out: Any = None
         self._rejects: Any = None
@@ -256,17 +323,19 @@ class _Output:
 
     def write(self, piece: _Piece) -> None:
         """Append a piece. The first piece with rows opens the output and defines its columns."""
+        if piece.is_continued:
+            self.continued += len(piece.table) + len(piece.rejects or ())
         if len(piece.table):
             self._append(piece)
         elif self._out is None:
             self._empty = piece
-        if piece.bad is not None:
-            self._reject(piece.bad, piece.problems)
+        if piece.rejects is not None:
+            self._reject(piece.rejects)
 
     def finish(self, table: str) -> None:
         """Write an empty output if no piece had rows; raise if all rows were rejected."""
         if self.rejected and not self.rows:
-            raise ScoringError(self._reasons.message(table))
+            raise NoRowError(self._reasons.message(table))
         if self._out is None and self._empty is not None:
             self._append(self._empty)
 
@@ -278,20 +347,18 @@ class _Output:
             self._out = self._out_files.enter_context(table_writer(self._batch.out, table.schema))
         self._out.write(table)
         self.rows += len(table)
-        self.predicted_made += int(piece.predictions.label.sum())
-        if piece.predictions.version is not None:
-            self.versions.setdefault(piece.predictions.version)
+        self.predicted_made += pc.sum(piece.predictions.column(PREDICTION)).as_py() or 0
+        self.versions |= dict.fromkeys(piece.predictions.column(MODEL_VERSION).unique().drop_null().to_pylist())
 
     def _with_predictions(self, piece: _Piece) -> pa.Table:
-        label, probability, version = piece.predictions
-        rows = len(piece.table)
-        table = piece.table.append_column(PREDICTION, pa.array(label)).append_column(PROBABILITY, pa.array(probability))
-        versions = pa.nulls(rows, pa.int64()) if version is None else pa.array(np.full(rows, version, dtype=np.int64))
-        table = table.append_column(MODEL_VERSION, versions)
-        in_training = np.zeros(rows, dtype=bool) if piece.in_training is None else piece.in_training
+        table = piece.table
+        for name in (PREDICTION, PROBABILITY, MODEL_VERSION):
+            table = table.append_column(name, piece.predictions.column(name))
+        in_training = np.zeros(len(table), dtype=bool) if piece.in_training is None else piece.in_training
         if self._has_training_column:
             table = table.append_column(IN_TRAINING, pa.array(in_training))
         elif in_training.any():
+            version = piece.predictions.column(MODEL_VERSION)[-1]
             message = (
                 f"The endpoint switched to version {version} during the run, which was trained on some of the "
                 f"rows. Nothing was written; run this again."
@@ -300,112 +367,66 @@ class _Output:
         # The metadata of pandas describes the types of the input, not those of the output.
         return table.replace_schema_metadata(None)
 
-    def _reject(self, bad: pa.Table, problems: list[str]) -> None:
-        self.rejected += len(bad)
-        self._reasons.add(bad.column(REASON).to_pylist())
-        self._problems += problems[: _MAX_PROBLEMS_SHOWN - len(self._problems)]
-        if self.rejected > self._batch.max_rejected_rows:
-            raise too_many_rejects_error(self.rejected, self._batch.max_rejected_rows, self._problems, complete=False)
+    def _reject(self, rejects: pa.Table) -> None:
+        self.rejected += len(rejects)
+        self._reasons.add(rejects.column(REASON).to_pylist())
+        self._first = pa.concat_tables([self._first, rejects.select([ROW, REASON]).slice(0, _MAX_PROBLEMS_SHOWN)])
+        check_rejects(self.rejected, self._batch, self._first, complete=False)
         if self._rejects is None:
-            self._rejects = self._reject_files.enter_context(table_writer(self._batch.rejects, bad.schema))
-        self._rejects.write(bad)
+            self._rejects = self._reject_files.enter_context(table_writer(self._batch.rejects, rejects.schema))
+        self._rejects.write(rejects)
 
 
-def too_many_rejects_error(rejected: int, most: int, problems: list[str], *, complete: bool) -> ScoringError:
-    """Create the error for too many rows that violate the schema.
+def check_rejects(rejected: int, batch: BatchJob, rejects: pa.Table, *, complete: bool) -> None:
+    """Raise if more rows are rejected than may be.
 
     Parameters
     ----------
-    rejected, most : int
-        Number of rows that violate the schema, and the maximum.
-    problems : list of str
-        Row and reason of the first of them.
+    rejected : int
+        Number of rejected rows.
+    batch : BatchJob
+    rejects : pyarrow.Table
+        The first of them, see `with_reasons`.
     complete : bool
         Whether all rows were read.
+
+    Raises
+    ------
+    ScoringError
+        If so.
     """
-    messages = problems[:_MAX_PROBLEMS_SHOWN]
-    more = rejected - len(messages)
-    listed = "\n".join(f"  {problem}" for problem in messages)
+    most = batch.max_rejected_rows
+    if most is None or rejected <= most:
+        return
+    first = rejects.slice(0, _MAX_PROBLEMS_SHOWN).to_pylist()
+    more = rejected - len(first)
     message = (
-        f"{'' if complete else 'At least '}{rejected:,} row(s) violate the schema, and {most:,} may "
-        f"(max_rejected_rows); nothing was written. Fix or remove them (rows count from 0), or set a higher "
-        f"max_rejected_rows:\n{listed}"
+        f"{'' if complete else 'At least '}{rejected:,} row(s) violate the schema, and {most:,} may; nothing was "
+        f"written. Fix or remove them (rows count from 0), or {batch.advice}:"
     )
-    return ScoringError(message + (f"\n  and {more:,} more" if more > 0 else ""))
+    lines = [message, *(f"row {row[ROW]:,}, {row[REASON]}" for row in first), *[f"and {more:,} more"] * (more > 0)]
+    raise ScoringError("\n  ".join(lines))
 
 
-def _chunks(reader: DatasetReader, rows: int) -> Iterator[tuple[int, pa.Table]]:
-    """Chunks with the number of their first row; an empty table has one empty chunk."""
+def _chunks(reader: DatasetReader, rows: int) -> Iterator[Chunk]:
+    """The chunks of a table; an empty one has an empty chunk."""
     start = 0
     for piece in reader.chunks(rows):
-        yield start, piece
+        yield Chunk(start, piece)
         start += len(piece)
     if not start:
-        yield 0, reader.schema.empty_table()
+        yield Chunk(0, reader.schema.empty_table())
 
 
-def _score_piece(
-    chunk: tuple[int, pa.Table],
-    *,
-    is_typed: bool,
-    scorer: Scorer,
-    version: int | None,
-    training_mask_of: Callable[[int], TrainingRowMask | None],
-) -> _Piece:
-    start, piece = chunk
-    values, problems = features_of(piece)
-    label = labels_of(piece)
-    # What cannot be written is better known before it is scored.
-    good, no_numbers = typed_with_problems(piece) if is_typed else (piece, {})
-    bad: pa.Table | None = None
-    messages: list[str] = []
-    ids = shot_ids_of(piece)
-    try:
-        _refuse({**no_numbers, **problems})
-        predictions = _score(scorer, values, ids)
-    except RejectedRowsError:
-        reasons = {**no_numbers, **problems_of(values), **problems}
-        if not reasons:
-            raise
-        fits = np.ones(len(values), dtype=bool)
-        fits[list(reasons)] = False
-        order = sorted(reasons)
-        messages = [f"row {start + row:,}, {reasons[row]}" for row in order[:_MAX_PROBLEMS_SHOWN]]
-        bad = rejected_rows(piece, reasons)
-        good, label = piece.filter(pa.array(fits)), label[fits]
-        values = features_of(good)[0]
-        good = typed_with_problems(good)[0] if is_typed else good
-        predictions = _score(scorer, values, None if ids is None else ids[fits])
-    if version is not None:
-        predictions = predictions._replace(version=version)
-    is_in_training = None if predictions.version is None else training_mask_of(predictions.version)
-    in_training = None if is_in_training is None else _in_training(good, is_in_training)
-    return _Piece(good, label, predictions, in_training, bad, messages)
+def _rejects(chunk: Chunk, reasons: pa.ChunkedArray) -> pa.Table:
+    rows = pa.array(np.arange(chunk.start, chunk.start + len(chunk.table)))
+    return with_reasons(chunk.table, rows, reasons).filter(reasons.is_valid())
 
 
-def _refuse(problems: Mapping[int, str]) -> None:
-    if problems:
-        message = "invalid cells"
-        raise RejectedRowsError(message, message)
-
-
-def _score(scorer: Scorer, values: Cells, ids: npt.NDArray[np.int64] | None) -> Predictions:
-    if not len(values):
-        return Predictions(np.empty(0, dtype=np.int64), np.empty(0), None)
-    return scorer.score(values, shot_id=ids)
-
-
-def rejected_rows(piece: pa.Table, reasons: Mapping[int, str]) -> pa.Table:
-    """Select rows that violate the schema, unchanged and in order, with a column for the reason.
-
-    Parameters
-    ----------
-    piece : pyarrow.Table
-    reasons : mapping of int to str
-        Reason by row.
-    """
-    order = sorted(reasons)
-    return piece.take(pa.array(order, pa.int64())).append_column(REASON, pa.array([reasons[row] for row in order]))
+def with_reasons(table: pa.Table, rows: pa.Array, reasons: pa.Array) -> pa.Table:
+    """Rejected rows as they are written: their number, their own columns, and the reason."""
+    own = table.drop_columns([name for name in (ROW, REASON) if name in table.column_names])
+    return own.add_column(0, ROW, rows).append_column(REASON, reasons)
 
 
 def labels_of(piece: pa.Table) -> Labels:

@@ -33,7 +33,7 @@ from data.storage.files import atomic_write, remove_path
 from data.storage.shot_reader import ShotReader
 from data.storage.staging import staging
 from data.storage.tables import table_writer
-from serving.batch.local import ROWS_PER_CHUNK, BatchJob, BatchResult, rejected_rows, too_many_rejects_error
+from serving.batch.local import ROWS_PER_CHUNK, BatchJob, BatchResult, check_rejects, with_reasons
 from serving.client.endpoint import ScoringError
 from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 _RESULT_TYPE = f"{TARGET} long, {PROBABILITY} double"
-_RESULT = "__result"
+_RESULT, _POSITION = "__result", "__position"
 _MAX_SHOWN = 10
 _RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
 _NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
@@ -112,7 +112,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
         If a job fails.
     """
     with _stored(batch) as (reader, path):
-        return _score(session, batch, reader, read(session, path), uri, version, most_distinct, in_training)
+        return _score(session, batch, reader, path, uri, version, most_distinct, in_training)
 
 
 @contextlib.contextmanager
@@ -134,26 +134,29 @@ def _score(  # noqa: PLR0913, PLR0917 see `score_table`
     session: "SparkSession",
     batch: BatchJob,
     reader: ShotReader,
-    frame: "DataFrame",
+    path: Path,
     uri: str,
     version: int,
     most_distinct: int,
     in_training: TrainingLabels | None,
 ) -> tuple[BatchResult, GroupedScores]:
+    from pyspark.sql import functions  # noqa: PLC0415 an extra
+
     names = reader.schema.names
     column_of = {name: name if name in names else RAW_COLUMN_NAMES[name] for name in FEATURES}
     wrong, label = _wrong(column_of), _double(TARGET)
     is_unreadable = f"NOT coalesce({label} IN (0, 1), {label} IS NULL)" if TARGET in names else "false"
+    frame, numbered = read(session, path), read(session, path, position=_POSITION)
     with translate_errors():
         counts = [f"count_if({wrong}) AS rejected", f"count_if({is_unreadable}) AS unlabeled", "count(*) AS rows"]
         found = frame.selectExpr(*counts).collect()[0]
         if found["unlabeled"]:
             reader.unreadable_labels = found["unlabeled"]
-            label = f"CASE WHEN NOT {is_unreadable} THEN {quote_identifier(TARGET)} END AS {quote_identifier(TARGET)}"
-            frame = frame.selectExpr(*(label if name == TARGET else quote_identifier(name) for name in names))
+            readable = f"CASE WHEN NOT {is_unreadable} THEN {quote_identifier(TARGET)} END"
+            frame, numbered = (each.withColumn(TARGET, functions.expr(readable)) for each in (frame, numbered))
     warn(reader.warning)
     rejected = found["rejected"]
-    bad = _rejects(frame.where(wrong), rejected, batch, all_rows=rejected == found["rows"]) if rejected else None
+    bad = _rejects(numbered.where(wrong), rejected, batch, all_rows=rejected == found["rows"]) if rejected else None
     good = frame.where(f"NOT ({wrong})") if rejected else frame
     scored = _scored(session, good, uri, column_of)
     output = [
@@ -196,24 +199,19 @@ def _double(name: str) -> str:
 
 def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob, *, all_rows: bool) -> pa.Table:
     """Rows that violate the schema with their reasons; an error if there are too many, or no others."""
+    most = rejected if batch.max_rejected_rows is None else max(batch.max_rejected_rows, _MAX_SHOWN)
     with translate_errors():
-        rows = wrong.limit(min(rejected, max(batch.max_rejected_rows, _MAX_SHOWN))).toArrow()
+        found = wrong.orderBy(_POSITION).limit(min(rejected, most)).toArrow()
+    rows = found.drop_columns([_POSITION])
     values, problems = features_of(rows)
     reasons = {**problems_of(values), **problems}
-    if rejected > batch.max_rejected_rows:
-        listed = [f"{_named(rows, row)}: {reasons[row]}" for row in sorted(reasons)[:_MAX_SHOWN]]
-        raise too_many_rejects_error(rejected, batch.max_rejected_rows, listed, complete=True)
+    rejects = with_reasons(rows, found.column(_POSITION), pa.array([reasons[row] for row in range(len(rows))]))
+    check_rejects(rejected, batch, rejects, complete=True)
     if all_rows:
         counts = ReasonCounts()
         counts.add(reasons.values())
         raise ScoringError(counts.message(batch.name or batch.table))
-    return rejected_rows(rows, reasons)
-
-
-def _named(rows: pa.Table, row: int) -> str:
-    # Spark does not number rows.
-    cells = rows.slice(row, 1).to_pylist()[0]
-    return "row with " + ", ".join(f"{name} {value}" for name, value in cells.items() if value is not None)
+    return rejects
 
 
 def _scored(session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str]) -> "DataFrame":

@@ -1,1 +1,1 @@
-"""The REST client: endpoint, resumable job, probes and the command; not a server."""
+"""The REST client: endpoint, probes and the command; not a server."""

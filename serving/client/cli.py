@@ -19,6 +19,7 @@ from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from data.storage.files import display_path
 from data.storage.locations import display_location, is_url, local_table, validate_location
 from data.storage.tables import validate_file_format
+from serving.batch.local import BatchJob, BatchResult, score_table
 from serving.client.endpoint import (
     IN_FLIGHT,
     RETRY_SECONDS,
@@ -28,9 +29,8 @@ from serving.client.endpoint import (
     base_url,
     map_concurrently,
 )
-from serving.client.resumable_job import ScoringJob, run_job
 from serving.inference_log.inference_log import TRAFFIC
-from serving.shot_tables import ReasonCounts, shot_ids_of
+from serving.shot_tables import ReasonCounts, open_shots, shot_ids_of
 
 
 def score(
@@ -151,33 +151,48 @@ def run(config: ClientConfig) -> None:
     Raises
     ------
     ScoringError
-        If no row was scored, among others; see `run_job`.
+        If no row was scored, among others; see `serving.batch.local.score_table`.
     """
     name = display_location(config.table) if is_url(config.table) else ""
     with local_table(config.table) as table:
-        job = ScoringJob(table, config.out, config.rejects, config.batch_size, config.concurrency, name)
-        _run(config, job)
+        started = time.monotonic()
+        done = run_job(job_of(config, table, name), config.endpoint, config.retry_timeout)
+        if not done.rows:
+            raise ScoringError(ReasonCounts().message(name or table))
+        _show(config, done, time.monotonic() - started)
 
 
-def _run(config: ClientConfig, job: ScoringJob) -> None:
-    endpoint = ScoringClient(config.endpoint, retry_timeout=config.retry_timeout)
-    started = time.monotonic()
+def job_of(config: ClientConfig, table: Path, name: str = "") -> BatchJob:
+    """The job of a command for a table of local files."""
+    return BatchJob(
+        table,
+        config.out,
+        max_rejected_rows=None if config.rejects else 0,
+        rows_per_chunk=config.batch_size,
+        at_once=config.concurrency,
+        name=name,
+        rejects_path=config.rejects,
+        is_resumable=True,
+        advice="let --rejects FILE take them (what was scored is kept)",
+    )
+
+
+def run_job(job: BatchJob, url: str, retry_timeout: float = RETRY_SECONDS) -> BatchResult:
+    """Score a table through an endpoint, with a progress bar; see `serving.batch.local.score_table`."""
+    endpoint = ScoringClient(url, retry_timeout=retry_timeout)
+    rows = open_shots(job.table, name=job.name).rows
+    endpoint.probe()
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("scoring", total=None)
-        done = run_job(
-            job,
-            endpoint,
-            on_start=lambda rows: progress.update(task, total=rows),
-            on_progress=lambda rows: progress.advance(task, rows),
-        )
-    if not done.scored:
-        raise ScoringError(ReasonCounts().message(job.name or job.table))
-    seconds = time.monotonic() - started
-    sent = done.scored + done.rejected - done.continued
+        task = progress.add_task("scoring", total=rows)
+        return score_table(job, endpoint, on_progress=lambda done: progress.advance(task, done))
+
+
+def _show(config: ClientConfig, done: BatchResult, seconds: float) -> None:
+    sent = done.rows + done.rejected - done.continued
     info(
         "Scored",
-        f"{done.scored:,} rows: {display_path(config.out)} ({sent:,} in {seconds:.1f} s, {sent / seconds:,.0f}/s)",
+        f"{done.rows:,} rows: {display_path(config.out)} ({sent:,} in {seconds:.1f} s, {sent / seconds:,.0f}/s)",
     )
     if done.continued:
         info("Continued", f"{done.continued:,} rows were scored in an earlier run")

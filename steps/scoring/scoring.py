@@ -26,8 +26,9 @@ from monitor.store import labels, tags
 from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
 from serving import registry
+from serving.batch.chunks import Scorer
 from serving.batch.in_process import load_model
-from serving.batch.local import BatchJob, BatchResult, LocalScorer, Scorer, TrainingRowMask, score_table
+from serving.batch.local import BatchJob, BatchResult, LocalScorer, TrainingRowMask, score_table
 from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, ScoringClient, ScoringError
 from serving.model import model_files
 from serving.server.subprocesses import check_alive, run_mlflow_server

@@ -31,7 +31,6 @@ from monitor.scored_tables import read
 from monitor.ui.scoring import read_shots
 from serving.batch.local import BatchJob, score_table
 from serving.client.endpoint import Predictions
-from serving.client.resumable_job import ScoringJob, run_job
 from serving.inference_log.ground_truth import read_labels
 from serving.shot_tables import problems_of
 
@@ -366,8 +365,8 @@ def read_table(location: str, folder: Path) -> pd.DataFrame:
 
 def read_client(location: str, folder: Path) -> pd.DataFrame:
     with local_table(validate_location(location)) as path:
-        done = run_job(ScoringJob(path, folder / "out.csv"), Fixed())  # type: ignore[arg-type]
-    assert done.scored == ROWS
+        done = score_table(BatchJob(path, folder / "out.csv", is_resumable=True), Fixed())
+    assert done.rows == ROWS
     return pd.read_csv(folder / "out.csv", encoding="utf-8")
 
 

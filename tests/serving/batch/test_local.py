@@ -156,8 +156,9 @@ def test_rows_that_violate_the_schema_go_to_the_rejects_with_their_reasons(tmp_p
         "column lat: found null, expected a float from 33.1568 to 34.0968",
         "column shot_distance: found 95, expected a float from 0 to 94",
     ]
+    assert rejects["row"].tolist() == [0, 1_500, 4_999]
     pd.testing.assert_frame_equal(
-        rejects.drop(columns="reason"), pd.read_parquet(path).iloc[[0, 1_500, 4_999]].reset_index(drop=True)
+        rejects.drop(columns=["row", "reason"]), pd.read_parquet(path).iloc[[0, 1_500, 4_999]].reset_index(drop=True)
     )
 
 

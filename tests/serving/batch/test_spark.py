@@ -129,10 +129,13 @@ def test_labels_that_are_texts_are_read_as_with_the_local_engine(tmp_path: Path,
 def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path, uri: str) -> None:
     table = in_parts(shots().assign(period=[11.0] * 12 + [1.0] * 4_988), tmp_path / "shots.parquet")
     (tmp_path / "out.parquet").write_bytes(b"old")
+    batch = BatchJob(table, tmp_path / "out.parquet", 11)
     with pytest.raises(ScoringError) as caught:
-        spark(uri, BatchJob(table, tmp_path / "out.parquet", 11))
+        spark(uri, batch)
     assert "12 row(s) violate the schema, and 11 may" in str(caught.value)
-    assert "shot_id" in str(caught.value)
+    with pytest.raises(ScoringError) as here:
+        local(uri, batch)
+    assert str(here.value).removeprefix("At least ") == str(caught.value)
     assert str(caught.value).count("column period: found 11, expected an integer from 1 to 10") == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "shots.parquet"]
     assert (tmp_path / "out.parquet").read_bytes() == b"old"

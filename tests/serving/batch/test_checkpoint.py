@@ -1,6 +1,7 @@
 """``python -m serving.client TABLE --out TABLE`` against the real production server."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ from data.cli.config import parse_args
 from data.errors import KobeShotError, TableError
 from data.schema import FEATURES
 from data.storage.tables import TableReader
-from serving.client import resumable_job
-from serving.client.cli import ClientConfig, run
-from serving.client.endpoint import RejectedRowsError, ScoringClient, ScoringError
-from serving.client.resumable_job import ScoringJob, ScoringJobError, run_job
+from serving.batch import chunks
+from serving.batch.checkpoint import CheckpointError
+from serving.batch.local import BatchJob, score_table
+from serving.client.cli import ClientConfig, job_of, run
+from serving.client.endpoint import Predictions, RejectedRowsError, ScoringClient, ScoringError
 from serving.shot_tables import problems_of
 from tests.project import Checkout, ProductionServer, free_port, ok, wait_until
 
@@ -32,11 +34,16 @@ def table(shots: pd.DataFrame) -> pd.DataFrame:
     return shots.head(3_000)[["lat", "lon", *FEATURES[2:], "shot_id", "shot_made_flag", "game_date"]]
 
 
-def job(folder: Path, table: pd.DataFrame, **options: object) -> ScoringJob:
+def job(folder: Path, table: pd.DataFrame, **options: Any) -> BatchJob:  # noqa: ANN401
     path = folder / "table.parquet"
     if not path.exists():
         table.to_parquet(path, index=False, row_group_size=700)
-    return ScoringJob(path, folder / "out.parquet", **{"batch_size": 250, **options})  # type: ignore[arg-type]
+    return resumable(path, folder / "out.parquet", **{"rows_per_chunk": 250, **options})
+
+
+def resumable(path: Path, out: Path, rejects: Path | None = None, **options: Any) -> BatchJob:  # noqa: ANN401
+    most = None if rejects else 0
+    return BatchJob(path, out, most, rejects_path=rejects, is_resumable=True, **options)
 
 
 def expected(
@@ -51,8 +58,8 @@ def test_the_output_is_the_table_with_its_responses(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     counted: list[int] = []
-    done = run_job(job(tmp_path, table), endpoint, on_progress=counted.append)
-    assert (done.scored, done.rejected, done.continued, sum(counted)) == (3_000, 0, 0, 3_000)
+    done = score_table(job(tmp_path, table), endpoint, on_progress=counted.append)
+    assert (done.rows, done.rejected, done.continued, sum(counted)) == (3_000, 0, 0, 3_000)
     out = pd.read_parquet(tmp_path / "out.parquet")
     pd.testing.assert_frame_equal(out[table.columns], table.reset_index(drop=True), check_dtype=False)
     np.testing.assert_allclose(out["probability"], expected(table, served_checkout), rtol=0, atol=1e-9)
@@ -72,7 +79,7 @@ def test_csv_and_parquet_can_be_either_side(
     source, target = kinds
     path, out = tmp_path / f"table.{source}", tmp_path / f"out.{target}"
     table.to_csv(path, index=False) if source == "csv" else table.to_parquet(path, index=False)
-    run_job(ScoringJob(path, out, batch_size=700), endpoint)
+    score_table(resumable(path, out, rows_per_chunk=700), endpoint)
     found = pd.read_csv(out) if target == "csv" else pd.read_parquet(out)
     np.testing.assert_allclose(found["probability"], expected(table, served_checkout), rtol=0, atol=1e-9)
     assert found["shot_id"].tolist() == table["shot_id"].tolist()
@@ -89,7 +96,7 @@ def test_an_empty_table_has_an_empty_response(
     path = tmp_path / f"table.{kind}"
     empty = table.iloc[:0]
     empty.to_csv(path, index=False) if kind == "csv" else empty.to_parquet(path, index=False)
-    run_job(ScoringJob(path, tmp_path / "out.parquet"), endpoint)
+    score_table(resumable(path, tmp_path / "out.parquet"), endpoint)
     assert list(pd.read_parquet(tmp_path / "out.parquet")) == [*table, "prediction", "probability", "model_version"]
 
 
@@ -100,50 +107,44 @@ class CrashesAfter(ScoringClient):
         super().__init__(url, retry_timeout=0)
         self._left = chunks
 
-    def score(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+    def score(self, *arguments: Any, **options: Any) -> Predictions:  # noqa: ANN401
         """Respond, or be gone."""
         self._left -= 1
         if self._left < 0:
             message = "gone"
             raise ScoringError(message)
-        return super().score(*arguments, **options)  # type: ignore[arg-type]
+        return super().score(*arguments, **options)
 
 
 def test_a_run_that_broke_off_is_continued_and_requests_for_nothing_twice(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError, match="gone"):
-        run_job(job(tmp_path, table, at_once=2), CrashesAfter(endpoint.url, 5))
+        score_table(job(tmp_path, table, at_once=2), CrashesAfter(endpoint.url, 5))
     assert not (tmp_path / "out.parquet").exists()
-    done = run_job(job(tmp_path, table), endpoint)
-    assert (done.scored, done.continued) == (3_000, 5 * 250)
+    done = score_table(job(tmp_path, table), endpoint)
+    assert (done.rows, done.continued) == (3_000, 5 * 250)
     assert pd.read_parquet(tmp_path / "out.parquet")["shot_id"].tolist() == table["shot_id"].tolist()
 
 
 def test_a_table_that_changed_is_not_continued(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table), CrashesAfter(endpoint.url, 2))
+        score_table(job(tmp_path, table), CrashesAfter(endpoint.url, 2))
     table.head(100).to_parquet(tmp_path / "table.parquet", index=False)
-    with pytest.raises(ScoringJobError, match=r"differs in bytes[\s\S]*remove that folder"):
-        run_job(job(tmp_path, table), endpoint)
+    with pytest.raises(CheckpointError, match=r"differs in bytes[\s\S]*remove that folder"):
+        score_table(job(tmp_path, table), endpoint)
 
 
-def test_two_runs_into_one_output_do_not_mix(
-    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent = job(tmp_path, table)
-    inner: list[str] = []
-    real = resumable_job._join  # noqa: SLF001 the first run is under way then
+def test_two_runs_into_one_output_do_not_mix(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
+    sent, inner = job(tmp_path, table), []
 
-    def join(*arguments: object) -> object:
-        with pytest.raises(ScoringJobError, match="Another run is writing"):
-            run_job(sent, endpoint)
+    def run_another(_rows: int) -> None:
+        with pytest.raises(CheckpointError, match="Another run is writing"):
+            score_table(sent, endpoint)
         inner.append("refused")
-        return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(resumable_job, "_join", join)
-    run_job(sent, endpoint)
-    assert inner == ["refused"]
+    score_table(sent, endpoint, on_progress=run_another)
+    assert set(inner) == {"refused"}
 
 
 def broken(table: pd.DataFrame) -> pd.DataFrame:
@@ -158,8 +159,12 @@ def broken(table: pd.DataFrame) -> pd.DataFrame:
 def test_refused_rows_end_the_run_with_their_reasons(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
-    with pytest.raises(ScoringError, match=r"row 10, column lat: found null, expected a float from 33.*--rejects FILE"):
-        run_job(job(tmp_path, broken(table)), endpoint)
+    given = job(tmp_path, broken(table))
+    arguments = [str(given.table), "--out", str(given.out), "--batch_size", "250"]
+    with pytest.raises(
+        ScoringError, match=r"--rejects FILE.*\n  row 10, column lat: found null, expected a float from"
+    ):
+        score_table(job_of(parse_args(ClientConfig, arguments), given.table), endpoint)
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -167,9 +172,9 @@ def test_refused_rows_go_to_the_rejects_and_the_others_are_scored(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, broken(table)), endpoint)
-    done = run_job(job(tmp_path, broken(table), rejects=tmp_path / "rejects.csv"), endpoint)
-    assert (done.scored, done.rejected) == (2_996, 4)
+        score_table(job(tmp_path, broken(table)), endpoint)
+    done = score_table(job(tmp_path, broken(table), rejects=tmp_path / "rejects.csv"), endpoint)
+    assert (done.rows, done.rejected) == (2_996, 4)
     rejects = pd.read_csv(tmp_path / "rejects.csv")
     assert rejects["row"].tolist() == [10, 260, 261, 2_999]
     assert rejects["reason"].tolist() == [
@@ -185,31 +190,34 @@ def test_refused_rows_go_to_the_rejects_and_the_others_are_scored(
 
 
 def test_a_run_with_rejects_is_not_finished_without_them(
-    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
+    done: list[int] = []
 
-    real = resumable_job._join  # noqa: SLF001 the time of the kill
-    monkeypatch.setattr(resumable_job, "_join", fail)
+    def end_with_the_last_chunk(rows: int) -> None:
+        done.append(rows)
+        if sum(done) == len(table):
+            raise KeyboardInterrupt
+
+    with_rejects = job(tmp_path, broken(table), rejects=tmp_path / "rejects.csv")
     with pytest.raises(KeyboardInterrupt):
-        run_job(job(tmp_path, broken(table), rejects=tmp_path / "rejects.csv"), endpoint)
-    monkeypatch.setattr(resumable_job, "_join", real)
+        score_table(with_rejects, endpoint, on_progress=end_with_the_last_chunk)
     with pytest.raises(ScoringError, match="row 10, column lat"):
-        run_job(job(tmp_path, table), endpoint)
+        score_table(job(tmp_path, table), endpoint)
     assert not (tmp_path / "out.parquet").exists()
-    assert run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv"), endpoint).rejected == 4
+    finished = score_table(with_rejects, endpoint)
+    assert (finished.rejected, finished.continued) == (4, 3_000)
 
 
 def test_responses_that_a_killed_removal_has_left_are_not_another_tables(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, served_checkout: tuple[Checkout, Pipeline]
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table), CrashesAfter(endpoint.url, 5))
+        score_table(job(tmp_path, table), CrashesAfter(endpoint.url, 5))
     (tmp_path / "out.parquet.progress" / "job.json").unlink()
     turned = table.iloc[::-1]
     turned.to_parquet(tmp_path / "table.parquet", index=False)
-    assert run_job(job(tmp_path, turned), endpoint).continued == 0
+    assert score_table(job(tmp_path, turned), endpoint).continued == 0
     found = pd.read_parquet(tmp_path / "out.parquet")["probability"]
     np.testing.assert_allclose(found, expected(turned, served_checkout), rtol=0, atol=1e-9)
 
@@ -218,9 +226,9 @@ def test_a_chunk_that_cannot_be_read_is_requested_for_again(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame
 ) -> None:
     with pytest.raises(ScoringError):
-        run_job(job(tmp_path, table, at_once=1), CrashesAfter(endpoint.url, 3))
+        score_table(job(tmp_path, table, at_once=1), CrashesAfter(endpoint.url, 3))
     next((tmp_path / "out.parquet.progress").glob("*.arrow")).write_bytes(b"")
-    assert run_job(job(tmp_path, table), endpoint).continued == 2 * 250
+    assert score_table(job(tmp_path, table), endpoint).continued == 2 * 250
 
 
 def test_an_endpoint_that_refuses_everything_is_not_requested_for_every_row(
@@ -229,15 +237,15 @@ def test_an_endpoint_that_refuses_everything_is_not_requested_for_every_row(
     class Refuses(ScoringClient):
         sent = 0
 
-        def score(self, *_: object, **__: object) -> object:  # type: ignore[override]
+        def score(self, *_: Any, **__: Any) -> Predictions:  # noqa: ANN401
             """Refuse."""
             self.sent += 1
             message = "no such model"
             raise RejectedRowsError(message, message)
 
     refuses = Refuses(endpoint.url)
-    with pytest.raises(ScoringError, match=r"refuses rows that the schema allows.*no such model"):
-        run_job(job(tmp_path, table, rejects=tmp_path / "rejects.csv", batch_size=3_000, at_once=1), refuses)
+    with pytest.raises(ScoringError, match=r"rejects rows that the schema allows.*no such model"):
+        score_table(job(tmp_path, table, rejects=tmp_path / "rejects.csv", rows_per_chunk=3_000, at_once=1), refuses)
     assert refuses.sent < 200
 
 
@@ -247,16 +255,16 @@ def test_a_text_that_cannot_be_written_is_reported_by_row_before_anything_is_sco
     text = table.head(5).astype({"shot_id": str}).reset_index(drop=True)
     text.loc[3, "shot_id"] = "x7"
     text.to_csv(tmp_path / "table.csv", index=False)
-    with pytest.raises(TableError, match=r"row 3, column shot_id: found 'x7'"):
-        run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.parquet"), endpoint)
-    run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
+    with pytest.raises(ScoringError, match=r"row 3, column shot_id: found 'x7'"):
+        score_table(resumable(tmp_path / "table.csv", tmp_path / "out.parquet"), endpoint)
+    score_table(resumable(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
     assert pd.read_csv(tmp_path / "out.csv")["shot_id"].tolist()[3] == "x7"
 
 
 def test_other_columns_and_an_index_pass_through(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     given = table.head(5).assign(color="red", prediction_label=1)
     given.to_csv(tmp_path / "table.csv")
-    assert run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint).scored == 5
+    assert score_table(resumable(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint).rows == 5
     found = pd.read_csv(tmp_path / "out.csv", index_col=0)
     pd.testing.assert_frame_equal(found[given.columns], given, check_dtype=False)
 
@@ -266,16 +274,16 @@ def test_where_every_row_is_refused_the_error_names_the_commonest_reason_and_not
 ) -> None:
     table.head(5).assign(period=11).to_parquet(tmp_path / "table.parquet", index=False)
     with pytest.raises(ScoringError, match=r"no row was scored(.|\n)* 5 row\(s\): column period: found 11"):
-        run_job(ScoringJob(tmp_path / "table.parquet", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
+        score_table(resumable(tmp_path / "table.parquet", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
 
 
 def test_rows_that_only_the_endpoint_refuses_are_found_by_halving(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resumable_job, "problems_of", lambda _values: {})
-    done = run_job(job(tmp_path, broken(table), rejects=tmp_path / "rejects.parquet"), endpoint)
-    assert (done.scored, done.rejected) == (2_996, 4)
+    monkeypatch.setattr(chunks, "problems_of", lambda _values: {})
+    done = score_table(job(tmp_path, broken(table), rejects=tmp_path / "rejects.parquet"), endpoint)
+    assert (done.rows, done.rejected) == (2_996, 4)
     rejects = pd.read_parquet(tmp_path / "rejects.parquet")
     assert rejects["row"].tolist() == [10, 260, 261, 2_999]
     assert "column lat: found null" in rejects["reason"][0]
@@ -287,8 +295,8 @@ def test_a_cell_of_a_csv_file_that_is_no_number_is_rejected_by_row(
     text = table.head(5).to_csv(index=False).splitlines()
     text[3] = "north," + text[3].partition(",")[2]
     (tmp_path / "table.csv").write_text("\n".join(text) + "\n")
-    done = run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
-    assert (done.scored, done.rejected) == (4, 1)
+    done = score_table(resumable(tmp_path / "table.csv", tmp_path / "out.csv", tmp_path / "rejects.csv"), endpoint)
+    assert (done.rows, done.rejected) == (4, 1)
     rejects = pd.read_csv(tmp_path / "rejects.csv")
     assert rejects["reason"].tolist() == ["column lat: found 'north', expected a float from 33.1568 to 34.0968"]
 
@@ -304,10 +312,10 @@ def test_a_client_killed_at_random_times_ends_with_every_row_once(
     ok(checkout.command(*command, "--out", str(tmp_path / "undisturbed.parquet")))
     disturbed = [*command, "--out", str(tmp_path / "disturbed.parquet")]
     progress = tmp_path / "disturbed.parquet.progress"
-    for chunks in (5, 80):
+    for number in (5, 80):
         process = checkout.start(*disturbed)
         wait_until(
-            lambda p=process, c=chunks: p.poll() is not None or len(list(progress.glob("*.arrow"))) >= c, "chunks"
+            lambda p=process, c=number: p.poll() is not None or len(list(progress.glob("*.arrow"))) >= c, "chunks"
         )
         process.kill()
         process.wait()
@@ -407,7 +415,7 @@ def test_what_is_wrong_with_a_row_is_logged_as_the_server_shows_it(table: pd.Dat
 def test_a_file_that_ends_too_early_is_reported(tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame) -> None:
     (tmp_path / "table.csv").write_text(table.head(3).to_csv(index=False) + "1,2\n")
     with pytest.raises(TableError, match="cannot be read"):
-        run_job(ScoringJob(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
+        score_table(resumable(tmp_path / "table.csv", tmp_path / "out.csv"), endpoint)
 
 
 def test_chunks_are_of_one_size_whatever_the_row_groups_are(tmp_path: Path, table: pd.DataFrame) -> None:
@@ -421,7 +429,7 @@ def test_an_int_column_of_any_width_is_sent_as_doubles(
     narrow = pa.Table.from_pandas(table, preserve_index=False)
     place = narrow.schema.get_field_index("period")
     pq.write_table(narrow.set_column(place, "period", narrow["period"].cast(pa.int8())), tmp_path / "table.parquet")
-    assert run_job(ScoringJob(tmp_path / "table.parquet", tmp_path / "out.parquet"), endpoint).scored == 3_000
+    assert score_table(resumable(tmp_path / "table.parquet", tmp_path / "out.parquet"), endpoint).rows == 3_000
 
 
 @pytest.mark.slow
@@ -440,7 +448,7 @@ def test_memory_does_not_grow_with_the_table(
             "import pathlib, re, runpy, sys\n"
             f"sys.argv[1:] = ['{folder}/table.parquet', '--out', '{folder}/out.parquet', "
             f"'--endpoint', '{production_server.url}']\n"
-            "runpy.run_module('serving.client.cli', run_name='__main__')\n"
+            "runpy.run_module('serving.client', run_name='__main__')\n"
             "status = pathlib.Path('/proc/self/status').read_text()\n"
             "print(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])\n"
         )
