@@ -7,7 +7,7 @@ import bentoml
 import numpy as np
 import skops.io
 
-from bench.peers.shot import Prediction, Shot
+from bench.peers.shot import Prediction, Shot, encoded
 
 
 @bentoml.service
@@ -21,7 +21,7 @@ class Shots:
     @bentoml.api
     def predict(self, shots: list[Shot]) -> list[Prediction]:
         """Predict label and probability of each shot."""
-        values = np.array([list(shot.model_dump().values()) for shot in shots])
+        values = np.array([list(encoded(shot.model_dump()).values()) for shot in shots], dtype=float)
         return [
             Prediction(shot_made_flag=int(probability >= 0.5), probability=probability)  # noqa: PLR2004
             for probability in self.pipeline.predict_proba(values)[:, 1]

@@ -7,7 +7,7 @@ import pandas as pd
 import skops.io
 from fastapi import FastAPI
 
-from bench.peers.shot import Prediction, Shot
+from bench.peers.shot import Prediction, Shot, encoded
 
 app = FastAPI()
 pipeline = skops.io.load(os.environ["PIPELINE"], trusted=json.loads(os.environ["TRUSTED_TYPES"]))
@@ -16,10 +16,10 @@ pipeline = skops.io.load(os.environ["PIPELINE"], trusted=json.loads(os.environ["
 @app.post("/predict")
 def predict(shots: list[Shot]) -> list[Prediction]:
     """Predict label and probability of each shot."""
-    table = pd.DataFrame([shot.model_dump() for shot in shots])
+    table = pd.DataFrame([encoded(shot.model_dump()) for shot in shots])
     return [
         Prediction(shot_made_flag=int(probability >= 0.5), probability=probability)  # noqa: PLR2004
-        for probability in pipeline.predict_proba(table.to_numpy())[:, 1]
+        for probability in pipeline.predict_proba(table.to_numpy(dtype=float))[:, 1]
     ]
 
 

@@ -1,17 +1,29 @@
-"""Request and response models of both endpoints."""
+"""Request and response models of both endpoints, for the features that the file ``$FEATURES`` lists."""
 
-from pydantic import BaseModel, Field
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, create_model
+
+_FEATURES = json.loads(Path(os.environ["FEATURES"]).read_text(encoding="utf-8"))
+_CODES = {
+    feature["name"]: {category: float(code) for code, category in enumerate(feature["categories"])}
+    for feature in _FEATURES
+    if feature.get("categories") is not None
+}
 
 
-class Shot(BaseModel):
-    """Features of a shot."""
+def _field(feature: dict[str, Any]) -> tuple[Any, Any]:
+    kind = str if feature["name"] in _CODES else float
+    ends = {} if kind is str else {"ge": feature["minimum"], "le": feature["maximum"]}
+    return (kind | None, Field(None, **ends)) if feature.get("nullable") else (kind, Field(**ends))
 
-    lat: float = Field(ge=33.1568, le=34.0968)
-    lng: float = Field(ge=-118.5198, le=-118.0198)
-    minutes_remaining: float = Field(ge=0, le=12)
-    period: float = Field(ge=1, le=10)
-    playoffs: float = Field(ge=0, le=1)
-    shot_distance: float = Field(ge=0, le=94)
+
+_FIELDS: dict[str, Any] = {feature["name"]: _field(feature) for feature in _FEATURES}
+Shot: Any = create_model("Shot", **_FIELDS)
+"""Features of a shot."""
 
 
 class Prediction(BaseModel):
@@ -19,3 +31,11 @@ class Prediction(BaseModel):
 
     shot_made_flag: int
     probability: float
+
+
+def encoded(shot: dict[str, Any]) -> dict[str, Any]:
+    """The features of a shot with the codes of its categories; an unseen one has the next code."""
+    for name, codes in _CODES.items():
+        if shot[name] is not None:
+            shot[name] = codes.get(shot[name], float(len(codes)))
+    return shot
