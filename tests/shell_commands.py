@@ -89,6 +89,9 @@ def _made_up(word: str, folder: Path) -> str:
     key, separator, value = word.rpartition("=")
     value = {"FILE": "FILE.parquet"}.get(value, value).removeprefix("/")
     path = folder / value
+    if value.endswith(".toml") and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((ROOT / "data" / "datasets" / "template.toml").read_bytes())
     if value.endswith(_TABLE) and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_table(path)
