@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.datasets import current
+from data.datasets import Dataset, current
 from data.errors import KobeShotError
+from data.groups import groups_of
 from data.preparation.identity import is_among
 from data.preparation.manifest import IDS, TEST, TRAIN
-from data.schema import SHOT_ID
 from data.storage.files import sha256, write_parquet
 from monitor.retraining.policy import split_by_time
 from monitor.store import tables
@@ -80,7 +80,8 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
     _refuse_development(labels, development)
     train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({target: "int64"})
     test = later[columns].reset_index(drop=True).astype({target: "int64"})
-    ids = {TRAIN: pd.concat([_identity(development), _identity(older)], ignore_index=True), TEST: _identity(later)}
+    identities = [_identity(rows, dataset) for rows in (development, older, later)]
+    ids = {TRAIN: pd.concat(identities[:2], ignore_index=True), TEST: identities[2]}
     written = {TRAIN: train, TEST: test, **{IDS[name]: table for name, table in ids.items()}}
     files = {name: folder / f"{name}.parquet" for name in written}
     for name, table in written.items():
@@ -96,6 +97,10 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         store_tags.TRAINING_LABELS: str(len(older)),
         store_tags.RETRAINING_RUN: run_id,
     }
+    groups = groups_of(ids[TRAIN], dataset)
+    if dataset.group and dataset.group.name in later:
+        # Intervals and the gate resample groups.
+        test = test.assign(**{dataset.group.name: later[dataset.group.name].to_numpy()})
     return TrainingData(
         train,
         test,
@@ -103,22 +108,26 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         tags,
         weights,
         arrived,
-        {name: table[SHOT_ID] for name, table in ids.items()},
+        {name: table[dataset.id.name] for name, table in ids.items()},
         dataset=with_categories(dataset, train),
+        groups=None if groups is None else groups.to_numpy(),
     )
 
 
-def _identity(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that identify shots: ``shot_id`` and ``time``, null where they are unknown."""
-    return rows.reindex(columns=[SHOT_ID, TIME]).astype({SHOT_ID: "Int64", TIME: "datetime64[us]"})
+def _identity(rows: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """The columns that identify rows: id, ``time`` and the group, null where they are unknown."""
+    group = [dataset.group.name] if dataset.group else []
+    kinds = {dataset.id.name: "Int64", TIME: "datetime64[us]"}
+    return rows.reindex(columns=[dataset.id.name, TIME, *group]).astype(kinds)
 
 
 def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:
     """Refuse labels that are mostly dev rows: the champion was trained on those.
 
-    Where ``shot_id`` is unknown on one side, the values are compared: of so many shots most are different.
+    Where the id is unknown on one side, the values are compared: of so many shots most are different.
     """
-    if SHOT_ID in labels and SHOT_ID in development and labels[SHOT_ID].notna().any():
+    identifier = current().id.name
+    if identifier in labels and identifier in development and labels[identifier].notna().any():
         share = float(np.mean(is_among(labels, development)))
     else:
         names = [*current().feature_names, current().target.name]

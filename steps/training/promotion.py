@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from data.errors import TableError
+from data.groups import groups_of
 from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import PROBABILITY
@@ -93,6 +94,7 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     training_data, current = challenger.training_data, current_store().usable_champion()
     dataset = training_data.dataset
     identifier, columns = dataset.id.name, [*dataset.feature_names, dataset.target.name]
+    group = [dataset.group.name] if dataset.group else []
     if current is None or current.sha256(TEST) == training_data.tags[tags.sha256_of(TEST)]:
         return ComparisonRows(training_data.test)
     version = current.version
@@ -122,7 +124,7 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
         )
         return ComparisonRows(training_data.test, note)
     dropped = is_among(rows, trained_on)
-    kept = rows.loc[~dropped, columns]
+    kept = rows.loc[~dropped, [*columns, *(name for name in group if name in rows)]]
     whose = f"champion version {version}'s" if is_same_file else "the new version's"
     other = "the new version" if is_same_file else "the champion"
     note = f"on {len(kept):,} of {whose} {len(rows):,} test rows; {other} was trained on the other {dropped.sum():,}"
@@ -238,7 +240,12 @@ def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResul
     made, prior = (predict_probability(each, test, dataset) for each in (challenger.pipeline, challenger.prior))
     losses = [log_loss_by_row(test[dataset.target.name], each) for each in (made, prior)]
     result = gate.compare(
-        losses[0], losses[1], reference_name="the base rate", seed=seed, min_improvement=gate.MIN_SKILL
+        losses[0],
+        losses[1],
+        reference_name="the base rate",
+        seed=seed,
+        groups=groups_of(test, dataset),
+        min_improvement=gate.MIN_SKILL,
     )
     if gate.is_constant(made):
         return replace(result, passed=False, reason=gate.describe_constant(made))

@@ -10,6 +10,7 @@ import mlflow
 from rich.table import Table
 
 from data.cli.console import console, detail, info
+from data.groups import groups_of
 from data.preparation.manifest import TEST, TRAIN, prepared_path
 from data.storage.files import sha256
 from monitor.charts import static
@@ -166,7 +167,8 @@ def _candidate_records(candidate: Candidate, training_data: TrainingData, config
     made = predict_probability(candidate.pipeline, test, dataset)
     yield Metrics(evaluate(labels, made))
     if len(test) <= _MAX_RESAMPLED:
-        for name, interval in evaluate_with_intervals(labels, made).intervals().items():
+        measured = evaluate_with_intervals(labels, made, groups=groups_of(test, dataset))
+        for name, interval in measured.intervals().items():
             yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
     title = f"{candidate.name}, {len(test):,} test rows"
     yield FigureRecord("confusion_matrix", static.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
