@@ -2,6 +2,7 @@ import contextlib
 import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +11,21 @@ import pytest
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import has_fit_parameter
 
+from data.datasets import Column, Dataset
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
 from serving.model import packaging
-from steps.training.tuning import MODEL_NAMES, WITHOUT_WEIGHTS, Candidate, TrainingError, Tuner, select_best
+from steps.training.pipelines import Inputs, gradient_boosting, with_preprocessing
+from steps.training.tuning import (
+    MODEL_NAMES,
+    WITHOUT_WEIGHTS,
+    Candidate,
+    TrainingError,
+    Tuner,
+    _folds_of_groups,
+    select_best,
+)
 
 Bools = npt.NDArray[np.bool_]
 
@@ -257,3 +268,91 @@ def test_pycaret_leaves_the_style_of_plots_as_it_was() -> None:
         "assert dict(mpl.rcParams) == before, {k for k in before if before[k] != mpl.rcParams[k]}\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# Features of other kinds, groups, and a sample
+
+
+MIXED = Dataset(
+    name="visits",
+    columns=(
+        Column(name="age", role="feature", kind="float", nullable=True),
+        Column(name="clinic", role="feature", kind="category"),
+        Column(name="day", role="feature", kind="date"),
+        Column(name="back", role="target", kind="integer"),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def visits() -> pd.DataFrame:
+    stream = np.random.default_rng(3)
+    clinics = np.array(["north", "south", "east", "rare"])
+    table = pd.DataFrame(
+        {
+            "age": np.where(stream.random(600) < 0.1, np.nan, stream.uniform(0, 90, 600)),
+            "clinic": clinics[np.minimum(stream.integers(0, 100, 600) // 33, 3)],
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(stream.integers(0, 300, 600), unit="D"),
+        }
+    )
+    rate = np.where(table.clinic == "north", 0.8, 0.3)
+    return table.assign(day=table.day.dt.strftime("%Y-%m-%d"), back=(stream.random(600) < rate).astype(int))
+
+
+@pytest.fixture(scope="module")
+def mixed(visits: pd.DataFrame) -> Tuner:
+    dataset = packaging.with_categories(MIXED, visits)
+    return Tuner(
+        visits,
+        cv_folds=2,
+        n_iter=1,
+        session_id=1,
+        criterion="log_loss",
+        dataset=dataset,
+        groups=np.repeat(np.arange(60), 10),
+        max_tuning_rows=400,
+    )
+
+
+@pytest.mark.parametrize("model_id", ["lr", "dt", "hgbc", "lightgbm"])
+def test_models_take_categories_dates_and_nulls_and_are_stored_without_pickle(
+    mixed: Tuner, visits: pd.DataFrame, model_id: str, tmp_path: Path
+) -> None:
+    candidate = mixed.tune(model_id)
+    made = candidate.probability(visits)
+    is_north = (visits["clinic"] == "north").to_numpy()
+    assert made[is_north].mean() > made[~is_north].mean() + 0.2
+    packaging.save_pipeline(candidate.pipeline, tmp_path / "pipeline.skops")
+    again = packaging.load_pipeline(tmp_path / "pipeline.skops")
+    np.testing.assert_array_equal(packaging.predict_probability(again, visits, candidate.dataset), made)
+    unknown = candidate.probability(visits.assign(clinic="elsewhere"))
+    assert np.isfinite(unknown).all()
+
+
+def test_the_search_has_a_sample_and_the_setting_is_fitted_on_all_rows(mixed: Tuner, visits: pd.DataFrame) -> None:
+    assert mixed.is_sampled
+    assert len(mixed.experiment.get_config("X_train_transformed")) == 400
+    prior = mixed.prior()
+    assert prior.probability(visits)[0] == pytest.approx(visits["back"].mean())
+    curve = mixed.learning_curve(prior)
+    assert [*curve] == sorted(curve)
+    assert min(curve) < 50
+    assert max(curve) > 400
+
+
+def test_no_fold_splits_a_group(visits: pd.DataFrame) -> None:
+    groups = np.repeat(np.arange(60), 10)
+    folds = _folds_of_groups(groups, visits["back"].to_numpy(dtype=float), 3, 1)
+    sides = [set(groups[fit]) & set(groups[score]) for fit, score in folds.split()]
+    assert sides == [set(), set(), set()]
+    with pytest.raises(TrainingError, match="cv_folds: expected at most 2, the groups of base_train; found 3"):
+        _folds_of_groups(np.repeat([0, 1], 300), visits["back"].to_numpy(dtype=float), 3, 1)
+
+
+def test_a_feature_of_many_categories_is_taken(visits: pd.DataFrame) -> None:
+    table = visits.assign(clinic=[f"clinic {number % 300}" for number in range(len(visits))])
+    dataset = packaging.with_categories(MIXED, table)
+    inputs = Inputs.of(dataset)
+    model = with_preprocessing("hgbc", gradient_boosting(inputs, 1).set_params(max_iter=2), inputs)
+    fitted = model.fit(packaging.encoder_of(dataset).inputs(table), table["back"])
+    assert np.isfinite(packaging.predict_probability(fitted, table.assign(clinic="elsewhere"), dataset)).all()
