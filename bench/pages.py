@@ -49,7 +49,7 @@ _ELEMENT = ", ".join(
     f"[data-stale=false] {figure}"
     for figure in (
         *("[data-testid=stMetricValue]", ".js-plotly-plot .main-svg", "[data-testid=stDataFrame]"),
-        *("[data-testid=stBidiComponent]", "[data-testid=stTable]"),
+        *("[data-testid=stBidiComponent]", ".plain-table"),
     )
 )
 _SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"

@@ -119,7 +119,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
     else:
         frames = {trust_court.ALL: court_of(filtered.table, cache.baseline().support.out_of_support(filtered.table))}
     left, right = st.columns([5, 2], gap="medium")
-    with left:
+    with left, st.container(key="explorer_box"):
         frame, clicked = trust_court.show(
             frames, key="explorer", marks=cache.promotion_marks(), frame=url_state.read(SEASON), spot=spot.last()
         )
@@ -130,7 +130,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
             spot.show(kept, clicked)
         st.markdown(f"**{_('FG% by zone')}**")
         zones, rate = frames[frame].zones, metric_name("rate")
-        st.table(
+        widgets.html_table(
             [
                 {
                     _("Zone"): _(str(row["zone"])),
@@ -139,8 +139,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
                     _("expected"): rate.format(row["expected"]) if row["labeled"] else "-",
                 }
                 for row in zones.to_dict("records")
-            ],
-            border="horizontal",
+            ]
         )
         widgets.download_table(frames[frame].cells, "trust_court", "court_cells")
 

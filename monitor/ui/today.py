@@ -55,7 +55,8 @@ def show() -> None:
     offered, later = _show_headline(state)
     left, right = st.columns([2, 1], gap="medium")
     with left:
-        _show_evidence(state)
+        # A click, or a season, runs the court again and not the page.
+        st.fragment(_show_evidence)()
     with right:
         _show_cards(state)
     _show_problems(state)
@@ -103,7 +104,7 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
     is_champion = about.is_about(state.champion.version)
     why = cause(state.found)
     status = _status(state.found) if is_champion else "unknown"
-    left, right = st.columns([2, 1], gap="medium", vertical_alignment="center")
+    left, right = st.columns([2, 1], gap="medium")
     with left:
         facts = localized(" · ".join(_facts(state, about)))
         st.markdown(f'{widgets.chip(status)}<span class="facts">{facts}</span>', unsafe_allow_html=True)
@@ -242,9 +243,8 @@ def _warn_of_age(state: _State, *, offered: bool) -> bool:
     return offered
 
 
-def _show_evidence(state: _State) -> None:
+def _show_evidence() -> None:
     """Show the trust court, or the drifted features of a dataset without one."""
-    del state
     try:
         shown = cache.current()
     except KobeShotError as error:
@@ -254,9 +254,10 @@ def _show_evidence(state: _State) -> None:
         drift_rows.show(shown.evaluation, key="today_drift", limit=6)
         return
     season = url_state.read(_SEASON)
-    frame, clicked = trust_court.show(
-        cache.courts(shown), key="today_court", marks=cache.promotion_marks(), frame=season, spot=spot.last()
-    )
+    with st.container(key="today_court_box"):
+        frame, clicked = trust_court.show(
+            cache.courts(shown), key="today_court", marks=cache.promotion_marks(), frame=season, spot=spot.last()
+        )
     url_state.write(_SEASON, frame, trust_court.ALL)
     spot.show(shown.evaluation, clicked)
 
@@ -265,7 +266,7 @@ def _show_cards(state: _State) -> None:
     found = state.found
     if found is None:
         loss = state.champion.test_metrics.get("log_loss")
-        widgets.metric_card(st.container(), "log_loss", loss, label=_("Log loss on the test set"))
+        widgets.metric_card(st.container(key="card_1"), "log_loss", loss, label=_("Log loss on the test set"))
         return
     current, reference = (found["metrics"].get(side) or {} for side in ("current", "reference"))
     # The log loss of two samples with other base rates does not compare; the skill score does.
@@ -273,27 +274,27 @@ def _show_cards(state: _State) -> None:
     loss = _value(current, "log_loss")
     if loss is not None:
         widgets.metric_card(
-            st.container(), "log_loss_skill", value, before, label=_("Better than the base rate by"),
+            st.container(key="card_2"), "log_loss_skill", value, before, label=_("Better than the base rate by"),
             compared_with=_("against the test set"),
         )  # fmt: skip
         interval = _interval(current["metrics"]["log_loss"], "log_loss")
         _note("labels", f"{_('Log loss')} {metric_name('log_loss').format(loss)}, {interval}")
     else:
-        widgets.card(st.container(), _("New labeled rows"), f"{found['current']['labeled']:,}")
+        widgets.card(st.container(key="card_3"), _("New labeled rows"), f"{found['current']['labeled']:,}")
         _note("labels", _("Metrics need labels of new rows."))
     expected = expected_and_actual(found)
     if expected:
         rate = metric_name("rate")
         widgets.metric_card(
-            st.container(), "rate", expected[1], expected[0], label=_("Goes in"),
+            st.container(key="card_4"), "rate", expected[1], expected[0], label=_("Goes in"),
             compared_with=_("against the expected {rate}").format(rate=rate.format(expected[0])),
             worse=abs(expected[1] - expected[0]) > _MISCALIBRATED or None,
         )  # fmt: skip
     drift = found.get("drift")
     if drift:
         widgets.metric_card(
-            st.container(), "out_of_support_rate", drift["out_of_support_rate"], drift["out_of_support_threshold"],
-            compared_with=_("against the threshold"),
+            st.container(key="card_5"), "out_of_support_rate", drift["out_of_support_rate"],
+            drift["out_of_support_threshold"], compared_with=_("against the threshold"),
         )  # fmt: skip
         features = {row["feature"] for row in drift["statistics"]} - {"probability"}
         _note(

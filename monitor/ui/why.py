@@ -113,8 +113,7 @@ def _show_group(group: str, title: str, checks: list[dict[str, str]]) -> None:
             }
             for check in checks
         ]
-        # Unlike a data frame, a table wraps long sentences.
-        st.table([{name: widgets.plain(value) for name, value in row.items()} for row in rows], border="horizontal")
+        widgets.html_table(rows)
 
 
 def _latest() -> tuple[MonitoringRun | None, dict[str, Any] | None]:

@@ -1,7 +1,8 @@
 """Widgets that all pages share: the bar on top, cards, tabs, and the messages for what is missing."""
 
+import html
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -226,6 +227,15 @@ def model_label(model_id: str) -> str:
 def artifact(run_id: str, path: str) -> Callable[[], bytes]:
     """Read an artifact of a run when a person downloads it."""
     return lambda: current_store().download(run_id, path)
+
+
+def html_table(rows: Sequence[Mapping[str, str]]) -> None:
+    """A table of text that wraps; unlike Streamlit's it has its size at once, so that nothing below it moves."""
+    if not rows:
+        return
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.values())}</tr>" for row in rows)
+    st.html(f'<table class="plain-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
 def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a data frame
