@@ -63,8 +63,7 @@ def show() -> None:
     _offer_monitoring(state, offered=offered)
     _show_loss(state)
     running_jobs.show([jobs.KINDS["monitoramento"]])
-    with later:
-        _show_runner_up(state)
+    _show_runner_up(state, later)
 
 
 def _state() -> _State | None:
@@ -162,25 +161,33 @@ def _show_next(state: _State) -> DeltaGenerator:
     runs = [*cache.monitoring_runs(state.store, OF_BATCH_SCORING), *cache.monitoring_runs(state.store, OF_LOG)]
     following = calendar.next_monitoring_run(runs, log, calendar.Cadence.WEEK, now)
     text = localized(outlook(state.found, log, RetrainingPolicy(), following, now).text(_))
-    st.markdown(f'<div class="next"><b>{_("What happens next")}</b>{widgets.plain(text)}</div>', unsafe_allow_html=True)
-    # Of the height of its text, so that nothing moves when it comes.
-    later = st.container(key="runner_up")
+    st.markdown(_paragraph(_("What happens next"), text), unsafe_allow_html=True)
+    with st.container(key="runner_up"):
+        later = st.empty()
+        if state.found and state.found["current"]["labeled"]:
+            later.markdown(
+                _paragraph(_("The runner-up"), _("is being compared on these labels …")), unsafe_allow_html=True
+            )
     widgets.link("champions", _("Retrain, approve or roll back"), icon=":material/arrow_forward:")
     return later
 
 
-def _show_runner_up(state: _State) -> None:
+def _show_runner_up(state: _State, where: DeltaGenerator) -> None:
     about = Subject.of_record(state.found) if state.found else None
     if about is None or not about.labeled:
         return
     try:
         found = runner_up(cache.runners())
     except KobeShotError:
-        return
-    if found:
-        st.markdown(
-            f'<div class="next"><b>{_("The runner-up")}</b>{widgets.plain(found.text(_))}</div>', unsafe_allow_html=True
-        )
+        found = None
+    if found is None:
+        where.empty()
+    else:
+        where.markdown(_paragraph(_("The runner-up"), found.text(_)), unsafe_allow_html=True)
+
+
+def _paragraph(heading: str, text: str) -> str:
+    return f'<div class="next"><b>{heading}</b>{widgets.plain(text)}</div>'
 
 
 def _show_no_run(state: _State) -> None:
