@@ -28,11 +28,11 @@ _MAX_CATEGORIES = 250
 
 _SPACE: dict[str, list[float | int]] = {
     "learning_rate": [0.03, 0.05, 0.07],
-    "max_iter": [100, 150, 200, 300],
-    "max_leaf_nodes": [6, 8, 12, 16],
-    "min_samples_leaf": [20, 50, 100],
-    "l2_regularization": [0.0, 1.0, 10.0, 50.0],
-    "max_features": [0.3, 0.5, 1.0],
+    "max_iter": [100, 150, 200],
+    "max_leaf_nodes": [8, 12, 16, 24],
+    "min_samples_leaf": [10, 20, 50],
+    "l2_regularization": [0.0, 1.0, 10.0],
+    "max_features": [0.2, 0.3, 0.5],
 }
 
 
@@ -84,10 +84,9 @@ def gradient_boosting(inputs: Inputs, seed: int) -> HistGradientBoostingClassifi
     return HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=200,
-        max_leaf_nodes=8,
-        min_samples_leaf=50,
-        l2_regularization=10.0,
-        max_features=0.5,
+        max_leaf_nodes=16,
+        min_samples_leaf=20,
+        max_features=0.3,
         early_stopping=False,
         categorical_features=categorical or None,
         random_state=seed,

@@ -1,4 +1,4 @@
-"""Features of every kind, from the training rows to the answer and the inference log."""
+"""Features of every kind, from the training rows to the response and the inference log."""
 
 import io
 import json
@@ -40,7 +40,7 @@ ROW = {"age": 40.5, "clinic": "north", "ward": "a", "urgent": True, "day": "2024
 
 
 def rows(count: int) -> pd.DataFrame:
-    """Visits, with nulls, of which those to the north in an uneven month come back."""
+    """Visits with nulls; the label is 1 for the north in January, March and so on."""
     stream = np.random.default_rng(0)
     days = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(stream.integers(0, 300, count), unit="D"))
     table = pd.DataFrame(
