@@ -80,7 +80,8 @@ def losses(candidate: StoredCandidate, shots: pd.DataFrame) -> dict[str, float]:
 def _labeled(dataset: Dataset) -> pd.DataFrame:
     folder = raw_folder(dataset)
     tables = [DatasetReader(folder / name, dataset=dataset).whole() for name in dataset.raw_tables]
-    shots = pd.concat(tables, ignore_index=True).dropna(subset=[dataset.target.name])
+    names = {column.raw_name: column.name for column in dataset.columns}
+    shots = pd.concat(tables, ignore_index=True).rename(columns=names).dropna(subset=[dataset.target.name])
     order = [dataset.time.name if dataset.time else dataset.id.name, dataset.id.name]
     return shots.sort_values(order, kind="stable").reset_index(drop=True)
 

@@ -235,7 +235,8 @@ class Encoder:
 
     Examples
     --------
-    >>> encoder = Encoder([{"name": "zone", "kind": "category", "categories": ["left", "right"]}, {"name": "feet"}])
+    >>> zone = {"name": "zone", "kind": "category", "categories": ["left", "right"], "nullable": True}
+    >>> encoder = Encoder([zone, {"name": "feet"}])
     >>> table = pd.DataFrame({"feet": [3, 24, 1], "zone": ["right", "center", None]})
     >>> encoder.inputs(table).tolist()
     [[1.0, 3.0], [2.0, 24.0], [nan, 1.0]]
@@ -253,6 +254,7 @@ class Encoder:
         self._refusing = {place for place in self._codes if features[place].get("unseen") == "reject"}
         self._dates = [place for place, kind in enumerate(self.kinds) if kind == "date"]
         self.has_dates = bool(self._dates)
+        self._optional = {feature["name"] for feature in features if feature.get("nullable")}
         self.texts = frozenset(self.names[place] for place in (*self._codes, *self._dates))
 
     @property
@@ -279,23 +281,26 @@ class Encoder:
 
         Raises
         ------
+        KeyError
+            If the table lacks a feature that is never null.
         TypeError, ValueError
             If a cell that is to be a number is none.
         """
-        if not self.texts:
+        if not self.texts and not self._optional:
             return table[self.names].to_numpy(dtype=np.float64), {}
         values = np.full((len(table), len(self.names)), np.nan)
         texts: dict[int, list[str]] = {}
         for place, name in enumerate(self.names):
-            if name not in self.texts:
-                if name in table:
-                    values[:, place] = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
+            if name in self.texts:
+                texts[place] = []
+            if name in self._optional and name not in table:
                 continue
-            texts[place] = []
-            if name in table:
+            if name in self.texts:
                 codes, found = pd.factorize(table[name])
                 values[:, place] = np.where(codes < 0, np.nan, codes)
                 texts[place] = [text_of(cell) for cell in found]
+            else:
+                values[:, place] = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
         return values, texts
 
     def encode(

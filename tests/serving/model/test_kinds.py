@@ -245,3 +245,17 @@ def test_the_description_of_the_server_is_that_of_the_version(served: LoadedMode
     features = {feature["name"]: feature for feature in served.features}
     assert features["clinic"]["categories"] == list(dataset.column("clinic").categories)
     assert features["age"]["nullable"] is True
+
+
+def test_a_table_without_a_feature_is_an_error_and_never_a_column_of_nulls(dataset: Dataset) -> None:
+    encoder, table = encoder_of(dataset), rows(5)
+    assert np.isnan(encoder.inputs(table.drop(columns=["age"]))[:, 0]).all()
+    for name in ("clinic", "urgent"):
+        with pytest.raises(KeyError, match=name):
+            encoder.inputs(table.drop(columns=[name]))
+
+
+def test_numbers_alone_may_be_optional_too() -> None:
+    columns = (Column(name="x", role="feature", kind="float", nullable=True), DATASET.target)
+    found = encoder_of(Dataset(name="numbers", columns=columns)).inputs(pd.DataFrame(index=range(2)))
+    assert np.isnan(found).tolist() == [[True], [True]]
