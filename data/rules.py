@@ -45,8 +45,8 @@ def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] =
             conditions.append(value.isnull())
         if column.kind == "date" and (column.role == "feature" or needed):
             conditions.append(~value.cast("string").re_search(_DATE))
-        if column.categories and not is_number:
-            conditions.append(~value.cast("string").isin(column.categories))
+        if column.allowed and not is_number:
+            conditions.append(~value.cast("string").isin(column.allowed))
         if conditions:
             found[column] = reduce(or_, conditions).fill_null(_FALSE)
     return found

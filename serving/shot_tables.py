@@ -164,7 +164,7 @@ def problems_of(values: Cells) -> dict[int, str]:
         if not column.is_numeric:
             for row, cell in enumerate(cells.tolist()):
                 is_wrong = cell is None if not column.nullable else False
-                if is_wrong or (cell is not None and column.categories and cell not in column.categories):
+                if is_wrong or (cell is not None and column.allowed and cell not in column.allowed):
                     found.setdefault(row, _problem(column, "null" if cell is None else repr(cell)))
             continue
         numbers = cells.astype(np.float64)

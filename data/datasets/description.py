@@ -103,8 +103,7 @@ class Column(_Part):
     aliases : tuple of str
         More names of the column in tables that a person hands in.
     categories : tuple of str
-        Allowed values of a category; empty: those of the training rows. Of the target: the negative and the positive
-        value.
+        Values of a category; empty: those of the training rows. Of the target: the negative and the positive value.
     nullable : bool
         Whether a row is scored and trained on where this feature is null.
     unseen : str
@@ -193,6 +192,12 @@ class Column(_Part):
         return self.kind in CATEGORICAL
 
     @property
+    def allowed(self) -> tuple[str, ...]:
+        """The categories, if another value is invalid; empty if any value is scored."""
+        is_open = self.role == "feature" and self.unseen == "unknown"
+        return () if is_open else self.categories
+
+    @property
     def limits(self) -> tuple[float | None, float | None]:
         """Allowed range; of a boolean and the target, 0 and 1."""
         return (0.0, 1.0) if self.kind == "boolean" or self.role == "target" else (self.minimum, self.maximum)
@@ -215,11 +220,11 @@ class Column(_Part):
         --------
         >>> Column(name="period", role="feature", kind="integer", minimum=1, maximum=10).constraint_text
         'an integer from 1 to 10'
-        >>> Column(name="side", role="feature", kind="category", categories=("left", "right")).constraint_text
+        >>> Column(name="side", role="pass_through", kind="category", categories=("left", "right")).constraint_text
         "one of 'left', 'right'"
         """
         if self.categories:
-            return "one of " + _listed(self.categories)
+            return ("one of " if self.allowed else "a category such as ") + _listed(self.categories)
         low, high = (None if end is None else f"{end:.8g}" for end in (self.minimum, self.maximum))
         if low is not None and high is not None:
             return f"{_NOUNS[self.kind]} from {low} to {high}"

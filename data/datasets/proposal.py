@@ -337,9 +337,9 @@ def _constraints(guess: Guess) -> Iterator[str]:
         if len(categories) > MAX_LISTED:
             yield "# Too many to list: the training rows define the categories."
         elif len(listed) <= _LINE:
-            yield f"{listed}  # another value is invalid; without this list, the training rows define the categories"
+            yield f'{listed}  # another value is scored as unknown; unseen = "reject" makes it invalid'
         else:
-            yield "# Another value is invalid; without this list, the training rows define the categories."
+            yield '# Another value is scored as unknown; unseen = "reject" makes it invalid.'
             yield from ("categories = [", *(f"    {_quoted(each)}," for each in categories), "]")
     if guess.kind in {"float", "integer"}:
         if pd.to_numeric(guess.cells).min() >= 0:

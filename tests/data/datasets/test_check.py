@@ -32,6 +32,7 @@ minimum = 0
 role = "feature"
 kind = "category"
 categories = ["app", "store", "web"]
+unseen = "reject"
 [columns.refund]
 role = "feature"
 kind = "float"
@@ -88,6 +89,15 @@ def test_a_table_that_violates_the_description_is_an_error(orders: pd.DataFrame,
     orders.assign(channel=["fax", *orders["channel"][1:]]).to_csv(tmp_path / "orders.csv", index=False)
     with pytest.raises(SchemaError, match=r"row 0, column channel: found 'fax', expected one of 'app', 'store', 'web'"):
         examine(dataset, tmp_path / "orders.csv", "orders.csv", tmp_path)
+
+
+def test_a_category_that_is_not_listed_is_valid_unless_the_description_rejects_it(
+    orders: pd.DataFrame, tmp_path: Path
+) -> None:
+    dataset = load(described(tmp_path, TEXT.replace('unseen = "reject"', "")))
+    orders.assign(channel=["fax", *orders["channel"][1:]]).to_csv(tmp_path / "orders.csv", index=False)
+    result, _ = examine(dataset, tmp_path / "orders.csv", "orders.csv", tmp_path)
+    assert sum(result.rejected.values()) == 0
 
 
 def test_the_command_prints_rows_and_oddities(
