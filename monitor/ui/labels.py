@@ -66,7 +66,7 @@ def _show_cards(shown: ShownEvaluation) -> None:
     is_test = current is reference
     for column, name in zip(st.columns(len(_CARDS)), _CARDS, strict=True):
         before = None if is_test else reference.get(name)
-        widgets.metric_card(column, name, current.get(name), before, compared_with=_("against the test set"))
+        widgets.metric_card(column, name, current.get(name), before, compared_with=_("from test"))
     for name, (_rows, measured) in samples.items():
         if compared := base_rate.compare(measured):
             st.caption(f"On {widgets.plain(name)}, version {shown.evaluation.version} is {compared.message}.")
@@ -105,7 +105,7 @@ def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names
         change = values[-1] - values[0] if len(values) > 1 else 0.0
         worse = metric.is_worse(change)
         arrow = "" if worse is None else f"{'▲' if change > 0 else '▼'} {_('worse') if worse else _('better')}"
-        changed = {_("change"): f"{metric.format(change, signed=True)} {arrow}".strip()} if len(values) > 1 else {}
+        changed = {_("change"): f"{widgets.format_change(metric, change)} {arrow}".strip()} if len(values) > 1 else {}
         table.append({_("metric"): _(metric.label), **cells, **changed, _("meaning"): _(metric.meaning)})
     st.table(table, border="horizontal")
     widgets.download_table(pd.DataFrame(table), key, f"labels_{key}")

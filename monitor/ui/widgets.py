@@ -188,7 +188,7 @@ def metric_card(  # noqa: PLR0913 what a metric is compared with
     column.metric(
         label or _(metric.label),
         metric.format(value) if value is not None else _("not defined"),
-        f"{_changed(metric, change or 0.0)} {compared_with}".strip() if known else None,
+        f"{format_change(metric, change or 0.0)} {compared_with}".strip() if known else None,
         delta_color=colors[worse],  # type: ignore[arg-type]
         border=True,
         height="stretch",
@@ -196,7 +196,7 @@ def metric_card(  # noqa: PLR0913 what a metric is compared with
     )
 
 
-def _changed(metric: MetricName, change: float) -> str:
+def format_change(metric: MetricName, change: float) -> str:
     """A change in the unit of a metric: of percentages, in points."""
     return f"{change * 100:+.1f} {_('points')}" if metric.unit == "%" else metric.format(change, signed=True)
 
