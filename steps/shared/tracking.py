@@ -204,6 +204,11 @@ def repository_url() -> str:
     return public_url(_git("remote", "get-url", "origin") or "")
 
 
+def git_user() -> str:
+    """Name of the person whose git this is; empty if it is not set."""
+    return _git("config", "user.name") or ""
+
+
 def public_url(remote: str) -> str:
     """Convert the URL of a git remote to one that a browser opens; empty if it is a path.
 

@@ -1,24 +1,37 @@
 """The content of a version's model card, from its training."""
 
+import copy
 import math
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
 
 import numpy as np
 import pandas as pd
+import skops.io
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, export_text
 
+from data.datasets import Dataset
+from monitor.charts import static
 from monitor.metrics.binary import log_loss_by_row
-from monitor.reports.model_card.card import SHUFFLES, Data, ModelCard
+from monitor.reports.model_card.card import SHUFFLES, Data, ModelCard, ModelFacts
 from monitor.reports.model_card.evaluation import evaluate_on_test
 from monitor.store import tags as store_tags
 from serving import registry
 from serving.model.packaging import predict_probability
+from steps.shared.tracking import FigureRecord, git_user
 from steps.training.reproduction import reproduction
 from steps.training.training_set import TrainingData
 from steps.training.tuning import Candidate
 
 _SHA256 = "sha256_"
 _MAX_IMPORTANCE_ROWS = 10_000
+_CALIBRATION, _ROC = "card_calibration", "card_roc"
+_PLOTS = {"Calibration on the test rows": _CALIBRATION, "ROC curve on the test rows": _ROC}
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
         dataset=dataset,
         hyperparameters=selected.hyperparameters,
         importance=permutation_importance(selected, training_data.test, int(str(training.get("session_id", 0)))),
+        facts=_facts(selected),
     )
 
 
@@ -117,6 +131,42 @@ def _plain(value: object) -> float | str | None:
         return value
     number = float(value)  # type: ignore[arg-type]
     return None if math.isnan(number) else number
+
+
+def plots(selected: Candidate, training_data: TrainingData) -> Iterator[FigureRecord]:
+    """The plots that the card shows, for the run of the training."""
+    labels = training_data.test[selected.dataset.target.name].to_numpy(dtype=float)
+    made = selected.probability(training_data.test)
+    yield FigureRecord(_CALIBRATION, static.calibration(labels, made, f"Calibration of {selected.name}"))
+    yield FigureRecord(_ROC, static.roc(labels, made, f"ROC of {selected.name}"))
+
+
+def _facts(selected: Candidate) -> ModelFacts:
+    pipeline = selected.pipeline
+    packages = ("scikit-learn", "numpy", "pandas", "skops", "mlflow")
+    return ModelFacts(
+        owner=git_user(),
+        written=f"{datetime.now(UTC):%Y-%m-%d}",
+        steps=tuple(type(step).__name__ for _, step in pipeline.steps),
+        rules=_rules(pipeline, selected.dataset),
+        environment={"Python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+        size_bytes=len(skops.io.dumps(pipeline)),
+        plots={name: f"{store_tags.PLOTS}/{file}.png" for name, file in _PLOTS.items()},
+    )
+
+
+def _rules(pipeline: Pipeline, dataset: Dataset) -> str:
+    """The rules of a tree on standardized features, in the units of the features; empty for another model."""
+    scaler, tree = pipeline[0], pipeline[-1]
+    if not isinstance(tree, DecisionTreeClassifier) or not isinstance(scaler, StandardScaler):
+        return ""
+    drawn = copy.deepcopy(tree)
+    splits = np.flatnonzero(drawn.tree_.feature >= 0)
+    features = drawn.tree_.feature[splits]
+    drawn.tree_.threshold[splits] = drawn.tree_.threshold[splits] * scaler.scale_[features] + scaler.mean_[features]
+    names = list(dataset.feature_names) if drawn.n_features_in_ == len(dataset.feature_names) else None
+    classes = [dataset.negative, dataset.positive]
+    return str(export_text(drawn, feature_names=names, class_names=classes, max_depth=4)).rstrip()
 
 
 def _data(training_data: TrainingData, source: str, tags: Mapping[str, str]) -> Data:

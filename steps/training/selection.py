@@ -37,7 +37,7 @@ from steps.shared.tracking import (
     nested_run,
 )
 from steps.training.config import TrainingConfig, models_of
-from steps.training.model_card import Logged, card_of
+from steps.training.model_card import Logged, card_of, plots
 from steps.training.promotion import Challenger
 from steps.training.training_set import TrainingData
 from steps.training.tuning import BEST, Candidate, Tuner, select_best
@@ -272,6 +272,7 @@ def _register(selection: ModelSelection, training_data: TrainingData, config: Tr
     )
     # Wherever a kill comes, run and version have a complete card, at worst one without the version's number.
     log_records([Text(model_card.FILE, model_card.render(card))])
+    log_records(plots(selected, training_data))
     version = registry.register(info.model_uri, run_id, tags, model_card.description(card))
     numbered = replace(card, version=version, uri=registry.uri(version))
     registry.describe(version, model_card.description(numbered))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+import yaml
 
 from data.datasets import Column, Dataset, default
 from monitor.metrics.binary import CALIBRATION_BINS, METRICS, THRESHOLD
@@ -30,7 +31,7 @@ _TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 # Sections of a description, the most important first; the text keeps the order of the template.
 _IMPORTANCE = (
     *("title", "metrics", "use", "limitations", "call", "reproduce", "selection", "data", "rollback", "features"),
-    *("candidates", "calibration", "slices", "parameters"),
+    *("candidates", "calibration", "slices", "parameters", "overview", "ethics", "front"),
 )
 _COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 _SPLITS = {
@@ -44,6 +45,8 @@ _SHORT_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
 TREES = ("dt", "rf", "et", "gbc", "ada", "lightgbm", "hgbc")
 LINEAR = ("lr", "svm", "ridge", "lda")
 NEIGHBORS = "knn"
+_HUGGING_FACE_METRICS = {"log_loss": "log_loss", "roc_auc": "roc_auc", "f1_score": "f1", "brier": "brier_score"}
+_SOURCE_PATH = re.compile(r"'source=/[^']*'|source=/\S+")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,35 @@ class Data:
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """What the model itself is; what is not known is empty, and is not in the card.
+
+    Attributes
+    ----------
+    owner, written : str
+        Who trained it, and the date.
+    steps : tuple of str
+        Names of the steps of the pipeline, in order.
+    rules : str
+        The rules of a tree, in the units of the features; empty for another model.
+    environment : mapping of str to str
+        Versions of Python and of the packages.
+    size_bytes : int
+        Size of the file of the pipeline.
+    plots : mapping of str to str
+        Paths of plots within the run, by their captions.
+    """
+
+    owner: str = ""
+    written: str = ""
+    steps: tuple[str, ...] = ()
+    rules: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    size_bytes: int = 0
+    plots: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Content of a model card.
 
@@ -113,6 +145,7 @@ class ModelCard:
         Of the selected model.
     importance : dict of str to tuple of float
         Mean and standard deviation of the permutation importance of each feature, the largest first.
+    facts : ModelFacts
     """
 
     model: str
@@ -132,6 +165,7 @@ class ModelCard:
     dataset: Dataset = field(default_factory=default)
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
     importance: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    facts: ModelFacts = field(default_factory=ModelFacts)
 
 
 def render(card: ModelCard) -> str:
@@ -181,6 +215,10 @@ def sections(card: ModelCard, *, short: bool) -> dict[str, str]:
         "dataset": card.dataset,
         "is_shots": card.dataset.court is not None,
         "shuffles": SHUFFLES,
+        "facts": card.facts,
+        "front": _front_matter(card),
+        "command": _portable(card.command),
+        "is_portable": _portable(card.command) == card.command,
         "metrics": {name: METRICS[name] for name in (_SHORT_METRICS if short else METRICS)},
         "bins": CALIBRATION_BINS,
         "threshold": THRESHOLD,
@@ -192,6 +230,41 @@ def sections(card: ModelCard, *, short: bool) -> dict[str, str]:
         name: re.sub(r"\n{3,}", "\n\n", "".join(block(template.new_context(context)))).strip()
         for name, block in template.blocks.items()
     }
+
+
+def _front_matter(card: ModelCard) -> str:
+    """Metadata as Hugging Face reads it."""
+    found = card.measured.model.metrics
+    results = [
+        {"type": kind, "value": round(found[name], 4)}
+        for name, kind in _HUGGING_FACE_METRICS.items()
+        if name in found and card.measured.model.counts.get(name, 1)
+    ]
+    metadata = {
+        "license": "apache-2.0",
+        "library_name": "sklearn",
+        "pipeline_tag": "tabular-classification",
+        "tags": ["tabular-classification", "sklearn", "skops", "mlflow", "basketball"],
+        "metrics": list(_HUGGING_FACE_METRICS.values()),
+        "model-index": [
+            {
+                "name": re.sub(r"[^\w.-]", "_", card.model),
+                "results": [
+                    {
+                        "task": {"type": "tabular-classification"},
+                        "dataset": {"type": "tabular", "name": "test rows"},
+                        "metrics": results,
+                    }
+                ],
+            }
+        ],
+    }
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---"
+
+
+def _portable(command: str) -> str:
+    """A command without a path of the machine that trained the model."""
+    return _SOURCE_PATH.sub(r"source=FOLDER", command)
 
 
 def _family(model_id: str) -> str:
@@ -259,8 +332,8 @@ def _fenced(text: str, language: str) -> str:
 
 def _interval(found: Performance, metric: str) -> str:
     """Format a metric with its interval; a metric without a value is not defined."""
-    if metric not in found.metrics:
-        return "not defined"
+    if metric not in found.metrics or not found.counts.get(metric, 1):
+        return "undefined"
     return _formatted(found.interval(metric))
 
 
@@ -274,6 +347,6 @@ def _row_interval(row: Mapping[str, float], metric: str) -> str:
 
 def _formatted(found: Interval) -> str:
     if np.isnan(found.value):
-        return "not defined"
+        return "undefined"
     value, low, high = (f"{number:z.4f}" for number in (found.value, found.low, found.high))
     return value if np.isnan(found.low) else f"{value} ({low} to {high})"

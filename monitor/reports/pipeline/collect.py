@@ -15,7 +15,8 @@ from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED, TEST, TRAIN
 from data.schema import PREDICTION, PROBABILITY
-from monitor.charts import static
+from monitor.charts import static, trust_court, trust_court_image
+from monitor.drift.training_support import Support
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.metrics.binary import THRESHOLD
 from monitor.reports.pipeline import artifacts, evidence, figures, portuguese, screens
@@ -298,11 +299,21 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
         probability = scored[PROBABILITY].to_numpy(dtype=float)
         plots["producao.png"] = lambda: static.prediction_map(scored, probability, "P(cesta) na produção")
         plots[_COURT] = plots["producao.png"]
+        if (train := tables.get(TRAIN)) is not None:
+            plots[_COURT] = lambda: _trust_court(train, scored)
     samples = {"treino": tables.get(TRAIN), "teste": test, "produção": scored}
     if all(table is not None for table in samples.values()):
         known = {name: table for name, table in samples.items() if table is not None}
         plots[_FEATURES] = lambda: figures.distributions(known)
     return plots
+
+
+def _trust_court(train: pd.DataFrame, scored: pd.DataFrame) -> Figure:
+    """The trust court of the production shots."""
+    outside = Support.of(train, current()).out_of_support(scored)
+    found = trust_court.trust_court(scored, outside)
+    labeled = f"{found.labeled:,} com rótulo".replace(",", ".")
+    return trust_court_image.image(found, "Onde se pode confiar em P(cesta)", f"Arremessos da produção, {labeled}")
 
 
 def _distances(monitoring: RunFacts) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ PLOTS_FOLDER = "relatorio_figuras"
 APP_PAGES = dict(
     zip(
         APP,
-        ("Visão geral", "Mapa de arremessos", "Desempenho com rótulos", "Drift", "Retreinamento"),
+        ("Painel: hoje", "Painel: quadra", "Painel: por quê", "Painel: campeões", "Painel: sistema"),
         strict=True,
     )
 )

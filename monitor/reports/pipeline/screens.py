@@ -17,11 +17,11 @@ from serving.client.http import session_for
 from serving.server import subprocesses
 
 APP: Mapping[str, str] = {
-    "painel_visao_geral.png": "",
-    "painel_mapa.png": "shot_chart",
-    "painel_desempenho.png": "performance",
-    "painel_drift.png": "drift",
-    "painel_retreinamento.png": "retraining",
+    "painel_hoje.png": "",
+    "painel_quadra.png": "court",
+    "painel_por_que.png": "why",
+    "painel_campeoes.png": "champions",
+    "painel_sistema.png": "system",
 }
 """Pages of the app, by the file of their image."""
 RUNS, REGISTRY = "mlflow_execucoes.png", "mlflow_registro.png"
@@ -73,7 +73,7 @@ def images(store: ModelStore, experiment_id: str) -> Iterator[tuple[str, bytes]]
     with chromium.browser() as page:
         with _app() as url:
             for name, path in APP.items():
-                page.open(f"{url}/{path}", _APP_READY)
+                page.open(f"{url}/{path}?lang=pt", _APP_READY)
                 yield name, page.image(height=_APP_HEIGHT)
         if _is_remote():
             # A tracking server has accounts, and its pages are not public.

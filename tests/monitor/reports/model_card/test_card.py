@@ -24,7 +24,15 @@ from monitor.metrics.binary import METRICS, evaluate
 from monitor.metrics.calibration import calibration_curve
 from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice
 from monitor.reports.model_card import card as model_card
-from monitor.reports.model_card.card import FILE, MAX_DESCRIPTION, Data, ModelCard, description, render
+from monitor.reports.model_card.card import (
+    FILE,
+    MAX_DESCRIPTION,
+    Data,
+    ModelCard,
+    ModelFacts,
+    description,
+    render,
+)
 from monitor.reports.model_card.evaluation import TestEvaluation, evaluate_on_test
 from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE
@@ -126,10 +134,36 @@ def test_every_metric_is_shown_with_its_interval_next_to_that_of_the_base_rate(c
     rows, markdown = fresh(), render(card)
     of_prior = np.full(len(rows), training()[TARGET].mean())
     for made, place in ((predictions(rows), 3), (of_prior, 4)):
-        metrics = evaluate(rows[TARGET], made)
-        for name, interval in evaluate_with_intervals(rows[TARGET], made).intervals().items():
+        metrics, found = evaluate(rows[TARGET], made), evaluate_with_intervals(rows[TARGET], made)
+        for name, interval in found.intervals().items():
             expected = f"{metrics[name]:z.4f} ({interval.low:z.4f} to {interval.high:z.4f})"
-            assert row(markdown, name)[place] == expected
+            assert row(markdown, name)[place] == (expected if found.counts[name] else "undefined")
+
+
+def test_the_front_matter_is_that_of_hugging_face_without_text_of_runs(card: ModelCard) -> None:
+    front, rest = render(replace(card, model="a: b\n---")).split("\n---\n", 1)
+    metadata = yaml.safe_load(front.removeprefix("---\n"))
+    assert (metadata["license"], metadata["pipeline_tag"]) == ("apache-2.0", "tabular-classification")
+    [result] = metadata["model-index"][0]["results"]
+    shown = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert shown["log_loss"] == pytest.approx(card.measured.model.metrics["log_loss"], abs=1e-4)
+    assert rest.lstrip().startswith("# ")
+    assert not description(card).startswith("---")
+
+
+def test_what_the_model_is_has_its_sections_and_no_path_of_the_machine(card: ModelCard) -> None:
+    facts = ModelFacts(
+        "Ana", "2026-11-27", ("StandardScaler", "DecisionTreeClassifier"), "|--- lat <= 1",
+        {"Python": "3.11.7"}, 1_234, {"ROC curve": "plots/card_roc.png"},
+    )  # fmt: skip
+    text = render(replace(card, facts=facts, command="mlflow run . -e main -P source=/home/ana/raw -P seed=1"))
+    for expected in (
+        "| Owner | Ana |", "StandardScaler --> DecisionTreeClassifier", "|--- lat <= 1",
+        "Python 3.11.7", "1,234 bytes", "![ROC curve](plots/card_roc.png)",
+        "Ethical considerations", "mlflow run . -e main -P source=FOLDER -P seed=1",
+    ):  # fmt: skip
+        assert expected in text
+    assert "/home" not in text
 
 
 def test_a_metric_that_changes_changes_the_card_and_the_description(card: ModelCard) -> None:
@@ -200,16 +234,16 @@ def test_every_feature_is_shown_with_its_allowed_range_and_its_training_range(
         assert cells[-1] == f"{train[name].min():.8g} to {train[name].max():.8g}"
 
 
-def test_an_undefined_metric_is_shown_as_not_defined(card: ModelCard) -> None:
+def test_an_undefined_metric_is_shown_as_undefined(card: ModelCard) -> None:
     made_only = fresh(200).assign(**{TARGET: 1.0})
     for test in (made_only, made_only.head(1)):
         markdown = render(replace(card, measured=measured(test)))
-        assert row(markdown, "roc_auc")[-2:] == ["not defined"] * 2
-        assert row(markdown, "log_loss_skill")[-2] == "not defined"
+        assert row(markdown, "roc_auc")[-2:] == ["undefined"] * 2
+        assert row(markdown, "log_loss_skill")[-2] == "undefined"
         assert "not comparable with the base rate: all test rows have the same label" in markdown
         assert "nan" not in markdown.replace("Nance", "")
     lone = measured(fresh(40), training().head(1))
-    assert "A share that is not defined of the test rows are out of support" in render(replace(card, measured=lone))
+    assert "An undefined share of the test rows are out of support" in render(replace(card, measured=lone))
 
 
 def test_a_very_large_test_set_is_sampled_and_the_card_states_it(
