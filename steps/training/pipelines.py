@@ -27,12 +27,12 @@ _MAX_CATEGORIES = 250
 """scikit-learn's histogram gradient boosting takes at most 255 categories of a feature."""
 
 _SPACE: dict[str, list[float | int]] = {
-    "learning_rate": [0.03, 0.05, 0.07],
-    "max_iter": [100, 150, 200],
-    "max_leaf_nodes": [8, 12, 16, 24],
+    "learning_rate": [0.04, 0.05, 0.06],
+    "max_iter": [90, 110, 130],
+    "max_leaf_nodes": [8, 12, 16],
     "min_samples_leaf": [10, 20, 50],
     "l2_regularization": [0.0, 1.0, 10.0],
-    "max_features": [0.2, 0.3, 0.5],
+    "max_features": [0.2, 0.3],
 }
 
 
@@ -83,8 +83,8 @@ def gradient_boosting(inputs: Inputs, seed: int) -> HistGradientBoostingClassifi
     categorical = [number for number, place in enumerate(order) if place in inputs.categories]
     return HistGradientBoostingClassifier(
         learning_rate=0.05,
-        max_iter=200,
-        max_leaf_nodes=16,
+        max_iter=110,
+        max_leaf_nodes=12,
         min_samples_leaf=20,
         max_features=0.3,
         early_stopping=False,
