@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from data import datasets
 from data.cli.config import run_command
 from data.cli.console import info
 from monitor.store import commands, tags
@@ -106,7 +107,7 @@ def _verify_predictions(version: str) -> str:
 
 def run_at_once(config: ReverterConfig) -> None:
     """Roll back without waiting for other steps: a rollback writes nothing to ``data/``, and is urgent."""
-    with registry.translate_store_errors():
+    with datasets.use(config.dataset), registry.translate_store_errors():
         reachability.require_reachable()
         run(config)
 

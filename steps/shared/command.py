@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import mlflow
 import pyarrow as pa
 from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from data import datasets
 from data.cli import config as command
@@ -44,6 +44,12 @@ class StepConfig(command.CommandConfig):
         description="what the table is: the name of a description in data/datasets, or the path of a TOML file; names "
         "the experiment, the registered model and the folders",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_dataset_of_process(cls, values: Any) -> Any:  # noqa: ANN401 before validation it may be anything
+        """Take the dataset of the process that starts a step, such as the app or the scheduler, if none is given."""
+        return {"dataset": datasets.current_name(), **values} if isinstance(values, dict) else values
 
     @property
     def description(self) -> Dataset:

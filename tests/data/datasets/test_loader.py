@@ -52,7 +52,7 @@ def test_every_description_of_the_project_is_valid_and_survives_json(path: Path)
 
 
 def test_the_template_is_no_dataset_of_its_own() -> None:
-    assert names() == ("kobe", "kobe_full")
+    assert names() == ("kobe", "kobe_full", "nba_chart")
 
 
 def test_what_is_not_given_is_derived(tmp_path: Path) -> None:
@@ -124,7 +124,9 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_dataset_that_does_not_exist_is_named() -> None:
-    with pytest.raises(DatasetError, match=r"kobe, kobe_full.*'kobe_ful'\. Did you mean kobe_full\?.*propose"):
+    with pytest.raises(
+        DatasetError, match=r"kobe_full, nba_chart.*'kobe_ful'\. Did you mean kobe_full\?.*propose"
+    ):
         load("kobe_ful")
     with pytest.raises(DatasetError, match=r"no such file \(/.*missing\.toml\)"):
         load("missing.toml")

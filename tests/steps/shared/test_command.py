@@ -86,7 +86,7 @@ def test_help_describes_every_parameter(
         (
             "treinamento",
             ["--models", "lr,xyz"],
-            ["models", "expected ids of PyCaret's classifiers", "lightgbm", "'xyz'"],
+            ["models", "expected auto, or ids of classifiers", "lightgbm", "'xyz'"],
         ),
         ("treinamento", ["--models", ""], ["models", "found ''"]),
         ("treinamento", ["--models", "lr,lr"], ["models", "each id once"]),

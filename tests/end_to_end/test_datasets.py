@@ -1,0 +1,77 @@
+"""A table that holds no shots, from its description to a retrained model; and two more columns in the description."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.datasets import load
+from data.datasets.proposal import propose
+from tests.project import copy_project, ok
+
+ROWS = 1_500
+FAST = ("--models", "lr", "--n_iter", "1", "--cv_folds", "2")
+
+pytestmark = pytest.mark.slow
+
+
+def orders() -> pd.DataFrame:
+    """Orders with numbers, a boolean, categories, dates, nulls, and several orders of a customer."""
+    random = np.random.default_rng(0)
+    days = pd.to_timedelta(np.arange(ROWS) // 8, unit="D")
+    table = pd.DataFrame(
+        {
+            "order_id": np.arange(ROWS) + 1,
+            "ordered_on": (pd.Timestamp("2024-01-01") + days).strftime("%Y-%m-%d"),
+            "customer_id": random.integers(0, ROWS // 6, ROWS),
+            "price": random.gamma(2, 30, ROWS).round(2),
+            "channel": random.choice(["web", "app", "store"], ROWS),
+            "gift": random.choice([True, False], ROWS),
+            "weight": np.where(random.random(ROWS) < 0.1, np.nan, random.normal(2, 0.5, ROWS).round(3)),
+            "color": random.choice(["red", "green", "blue"], ROWS),
+        }
+    )
+    score = -1 + 0.03 * (table["price"] - 60) + 1.5 * (table["channel"] == "web") + 1.5 * (table["color"] == "red")
+    returned = random.random(ROWS) < 1 / (1 + np.exp(-score))
+    return table.assign(returned=np.where(returned, "yes", "no"))
+
+
+def without(text: str, *columns: str) -> str:
+    """A description without some features: they pass through."""
+    for column in columns:
+        head, section = text.split(f"[columns.{column}]", 1)
+        section = section.replace('role = "feature"', 'role = "pass_through"', 1).replace("nullable = true", "", 1)
+        text = f"{head}[columns.{column}]{section}"
+    return text
+
+
+def test_a_description_and_two_more_columns_go_through_every_entry_point(tmp_path: Path) -> None:
+    checkout = copy_project(tmp_path / "project")
+    table, description = checkout.folder / "orders.csv", checkout.folder / "orders.toml"
+    orders().to_csv(table, index=False)
+    proposed = propose(table, table.name)
+    description.write_text(without(proposed, "weight", "color"), encoding="utf-8")
+    assert load(description).feature_names == ("price", "channel", "gift")
+    of_dataset = ("--dataset", str(description))
+
+    printed = ok(checkout.step("main", *of_dataset, "--source", str(table), *FAST, "--n_resplits", "1"))
+    assert "Decision: orders version 1: passed the gate" in printed
+    assert "shot" not in printed.lower().replace("kobe_shot", "")
+    folder = checkout.folder / "data" / "processed" / "orders"
+    assert set(pd.read_parquet(folder / "base_train_ids.parquet")) == {"order_id", "customer_id"}
+
+    description.write_text(proposed, encoding="utf-8")
+    assert load(description).feature_names == ("price", "channel", "gift", "weight", "color")
+    ok(checkout.step("aquisicao", *of_dataset, "--source", str(table)))
+    ok(checkout.step("preparacao", *of_dataset))
+    ok(checkout.step("treinamento", *of_dataset, *FAST))
+    ok(checkout.step("aplicacao", *of_dataset, "--mode", "batch"))
+    scored = pd.read_parquet(folder / "predictions_prod.parquet")
+    assert scored["model_version"].unique().tolist() == [2]
+    assert scored["weight"].isna().any()
+    ok(checkout.step("monitoramento", *of_dataset))
+    ok(checkout.step("retreino", *of_dataset, "--mode", "dry_run", *FAST))
+    ok(checkout.step("relatorio", *of_dataset, "--n_resplits", "0"))
+    ok(checkout.step("reverter", *of_dataset, "--version", "1"))
+    assert checkout.client().get_model_version_by_alias("orders", "champion").version == "1"
