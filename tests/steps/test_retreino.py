@@ -67,7 +67,7 @@ COLUMNS = [*FEATURES, TARGET]
         (["--windows", "1"], ["expected min_breached_windows of at most windows (1)", "found 2"]),
         (["--models", "lr,knn"], ["expected weighting=uniform with knn, which takes no sample weights"]),
         (["--models", "qda,mlp"], ["expected weighting=uniform with qda, mlp, which takes no sample weights"]),
-        (["--models", "xyz"], ["models", "expected ids of PyCaret's classifiers", "'xyz'"]),
+        (["--models", "xyz"], ["models", "expected auto, or ids of classifiers", "'xyz'"]),
         (["--cooldown", "a while"], ["cooldown", "expected a duration such as 12h or 7d", "'a while'"]),
         (["--cooldown=-1d"], ["cooldown", "expected a duration such as 12h or 7d", "'-1d'"]),
         (["--cooldown", "nat"], ["cooldown", "expected a duration", "'nat'"]),

@@ -124,9 +124,7 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_dataset_that_does_not_exist_is_named() -> None:
-    with pytest.raises(
-        DatasetError, match=r"kobe_full, nba_chart.*'kobe_ful'\. Did you mean kobe_full\?.*propose"
-    ):
+    with pytest.raises(DatasetError, match=r"kobe_full, nba_chart.*'kobe_ful'\. Did you mean kobe_full\?.*propose"):
         load("kobe_ful")
     with pytest.raises(DatasetError, match=r"no such file \(/.*missing\.toml\)"):
         load("missing.toml")
