@@ -29,10 +29,10 @@ _MAX_CATEGORIES = 250
 _SPACE: dict[str, list[float | int]] = {
     "learning_rate": [0.04, 0.05, 0.06],
     "max_iter": [90, 110, 130],
-    "max_leaf_nodes": [8, 12, 16],
-    "min_samples_leaf": [10, 20, 50],
-    "l2_regularization": [0.0, 1.0, 10.0],
-    "max_features": [0.2, 0.3],
+    "max_leaf_nodes": [12, 16, 20],
+    "min_samples_leaf": [10, 20, 30],
+    "l2_regularization": [0.0, 1.0, 3.0],
+    "max_features": [0.3, 0.4],
 }
 
 
@@ -84,7 +84,7 @@ def gradient_boosting(inputs: Inputs, seed: int) -> HistGradientBoostingClassifi
     return HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=110,
-        max_leaf_nodes=12,
+        max_leaf_nodes=16,
         min_samples_leaf=20,
         max_features=0.3,
         early_stopping=False,
