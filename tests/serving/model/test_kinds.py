@@ -189,7 +189,7 @@ def test_an_optional_feature_that_is_missing_is_null(served: LoadedModel) -> Non
 
 def test_a_further_name_of_a_date_is_taken_and_a_date_in_parquet_may_be_a_date(served: LoadedModel) -> None:
     expected = by_production(served, body(pd.DataFrame([ROW]), "json"), "json")[0]
-    renamed = pd.DataFrame([{**{k: v for k, v in ROW.items() if k != "day"}, "date": pd.Timestamp(ROW["day"])}])
+    renamed = pd.DataFrame([{**{k: v for k, v in ROW.items() if k != "day"}, "date": pd.Timestamp(str(ROW["day"]))}])
     assert by_production(served, body(renamed, "parquet"), "parquet")[0] == expected
     categories = pd.DataFrame([ROW]).astype({"clinic": "category", "ward": "category"})
     assert by_production(served, body(categories, "parquet"), "parquet")[0] == expected
