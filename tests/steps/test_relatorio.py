@@ -161,7 +161,7 @@ def test_without_a_main_the_command_is_built_from_what_the_steps_keep() -> None:
         mlflow.log_params({"mode": "rest"})
     text, _ = reported(n_resplits=0)
     assert "As execuções não pertencem todas a um mesmo `main`" in text
-    assert "```sh\ngit checkout abc123 && mlflow run . -e main --env-manager local\n" in text
+    assert "```sh\ngit checkout abc123 && mlflow run . -e main --env-manager local -P models=lr,dt\n" in text
     assert "Os parâmetros `source, test_size, seed` **não são conhecidos**" in text
 
 
