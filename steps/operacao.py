@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from data.cli.console import console, info, suppress_output
 from data.datasets import current
 from data.errors import KobeShotError, SchemaError
 from data.preparation.manifest import PROD, TRAIN, read_manifest, read_prepared
-from data.schema import FEATURES, GAME_DATE, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from data.storage.files import write_parquet
 from monitor.charts import static
 from monitor.health.status import HealthStatus
@@ -138,7 +138,7 @@ class _Operation:
         """Score a batch, reveal delayed labels, monitor, decide, and wait for a promotion; return a summary."""
         predictions = score(batch, self.url)
         made = {
-            PREDICTION: predictions[TARGET],
+            PREDICTION: predictions[current().target.name],
             PROBABILITY: predictions[PROBABILITY],
             MODEL_VERSION: predictions[MODEL_VERSION],
         }
@@ -157,7 +157,8 @@ class _Operation:
         """All scored rows, with the labels that are available by now."""
         known = len(self.scored) - self.config.label_delay
         parts = [
-            rows if place < known else rows.assign(**{TARGET: float("nan")}) for place, rows in enumerate(self.scored)
+            rows if place < known else rows.assign(**{current().target.name: float("nan")})
+            for place, rows in enumerate(self.scored)
         ]
         return pd.concat(parts, ignore_index=True)
 
@@ -171,7 +172,7 @@ class _Operation:
     def _retrain(self, arrived: pd.DataFrame, batch: pd.DataFrame) -> RetrainingResult:
         path = self.folder / "arrived.parquet"
         write_parquet(arrived, path)
-        as_of = decided_at(str(batch[GAME_DATE].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
+        as_of = decided_at(str(batch[_time()].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
         retrained = retrain(
             RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), as_of=as_of)
         )
@@ -219,20 +220,34 @@ def run(config: OperacaoConfig) -> PolicyBacktest:
     return backtested
 
 
+def _time() -> str:
+    """Name of the column that orders the rows of the dataset of this process."""
+    column = current().time
+    return column.name if column else ""
+
+
+def _first_row(batch: pd.DataFrame) -> dict[str, Any]:
+    """The features of the first row, as a request has them."""
+    row: dict[str, Any] = batch[list(current().feature_names)].iloc[0].to_dict()
+    return {name: None if pd.isna(value) else value for name, value in row.items()}
+
+
 def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
-    if GAME_DATE not in prod:
-        message = f"A backtest sorts shots by {GAME_DATE}, a column that the raw prod file does not have."
+    day = current().time
+    if day is None or day.name not in prod:
+        named = f"{day.name}, a column" if day else "a column of role 'time',"
+        message = f"A backtest sorts {current().rows} by {named} that the raw prod file does not have."
         raise SchemaError(message)
-    ordered = sort_by_time(prod.sort_values(SHOT_ID), PROD)
-    last, today = str(ordered[GAME_DATE].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
+    ordered = sort_by_time(prod.sort_values(current().id.name), PROD)
+    last, today = str(ordered[_time()].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
     if last > today:
         message = (
             f"expected games that have been played, up to today, {today} UTC; found one of {last}. Each decision is "
-            f"dated at the day of the game: correct {GAME_DATE}, or drop these shots."
+            f"dated at the day of the game: correct {_time()}, or drop these shots."
         )
         raise BacktestError(message)
     batches = [ordered.iloc[first : first + rows] for first in range(0, len(ordered), rows)]
-    labeled = int(ordered[TARGET].notna().sum())
+    labeled = int(ordered[current().target.name].notna().sum())
     if len(batches) < _MIN_BATCHES or not labeled:
         message = (
             f"expected at least {_MIN_BATCHES} batches and some labels; found {len(ordered):,} prod shots, "
@@ -255,17 +270,17 @@ def _start(config: OperacaoConfig) -> None:
 def _operate(
     config: OperacaoConfig, batches: list[pd.DataFrame], folder: Path, run_id: str
 ) -> tuple[_Operation, LoadProbe]:
-    columns = [SHOT_ID, GAME_DATE, *FEATURES]
+    columns = [current().id.name, _time(), *current().feature_names]
     with (
         console.status("starting the endpoint"),
         run_production_server() as url,
-        LoadProbe(url, batches[0][list(FEATURES)].iloc[0].to_dict()) as probe,
+        LoadProbe(url, _first_row(batches[0])) as probe,
     ):
         operation = _Operation(config, url, folder, run_id)
         for number, batch in enumerate(batches, 1):
             with console.status(f"batch {number} of {len(batches)}"):
-                summary = operation.process_batch(batch[[*columns, TARGET]])
-            info(f"  batch {number}/{len(batches)}", f"to {batch[GAME_DATE].iloc[-1]}: {summary}", style="")
+                summary = operation.process_batch(batch[[*columns, current().target.name]])
+            info(f"  batch {number}/{len(batches)}", f"to {batch[_time()].iloc[-1]}: {summary}", style="")
     return operation, probe
 
 
@@ -308,7 +323,7 @@ def _retrained_always(
     model: Candidate | None = None
     for number in range(1, len(tables) + 1):
         arrived = pd.concat(tables[: max(0, number - config.label_delay)] or [tables[0].head(0)], ignore_index=True)
-        labels = arrived[arrived[TARGET].notna()]
+        labels = arrived[arrived[current().target.name].notna()]
         if len(labels) >= config.cv_folds:
             with console.status(f"for comparison: retraining after batch {number} of {len(tables)}"):
                 model = _train(config, development, labels)
@@ -341,16 +356,16 @@ def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFra
 
 
 def _batch(place: int, rows: pd.DataFrame, made: dict[str, npt.NDArray[np.float64]], status: str) -> Batch:
-    known = rows[TARGET].notna().to_numpy()
-    labels = rows.loc[known, TARGET]
+    known = rows[current().target.name].notna().to_numpy()
+    labels = rows.loc[known, current().target.name]
     losses = {
         name: float(log_loss_by_row(labels, predictions[known]).mean()) if len(labels) else None
         for name, predictions in made.items()
     }
     return Batch(
         number=place + 1,
-        since=str(rows[GAME_DATE].iloc[0]),
-        until=str(rows[GAME_DATE].iloc[-1]),
+        since=str(rows[_time()].iloc[0]),
+        until=str(rows[_time()].iloc[-1]),
         rows=len(rows),
         labeled=len(labels),
         version=str(rows[MODEL_VERSION].iloc[0]),

@@ -74,4 +74,4 @@ def test_a_description_and_two_more_columns_go_through_every_entry_point(tmp_pat
     ok(checkout.step("retreino", *of_dataset, "--mode", "dry_run", *FAST))
     ok(checkout.step("relatorio", *of_dataset, "--n_resplits", "0"))
     ok(checkout.step("reverter", *of_dataset, "--version", "1"))
-    assert checkout.client().get_model_version_by_alias("orders", "champion").version == "1"
+    assert str(checkout.client().get_model_version_by_alias("orders", "champion").version) == "1"
