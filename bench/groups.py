@@ -32,6 +32,7 @@ from data.datasets import Dataset, load
 from data.groups import Groups
 from data.schema import PROBABILITY
 from data.simulation import synthetic
+from data.storage.dataset_reader import DatasetReader
 from monitor.drift.detector import ALPHA, DriftDetector
 from monitor.drift.training_support import Support
 from monitor.metrics.binary import evaluate, log_loss_by_row
@@ -107,9 +108,10 @@ class Games:
 
 def real_shots(source: str, dataset: Dataset) -> pd.DataFrame:
     """Labeled shots of all Parquet files of a folder, with P(made) by a model that was trained on other games."""
-    files = sorted(Path(source).glob("*.parquet"))
-    raw = pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)
-    table = validate_scored_table(raw, Path(source), dataset)
+    path = Path(source)
+    raw = DatasetReader(path, dataset=dataset).whole()
+    raw = raw.rename(columns={column.raw_name: column.name for column in dataset.features})
+    table = validate_scored_table(raw, path, dataset)
     table = table[table[dataset.target.name].notna()].reset_index(drop=True)
     categories, numbers = [[column.name for column in kind] for kind in (dataset.categorical, dataset.numeric)]
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
