@@ -78,8 +78,8 @@ def fit_domain_classifier(
     Without drift, held-out rows are exchangeable for any fitted classifier, so the null distribution of a fold's ROC
     AUC is Mann and Whitney's (Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017). Rows that occur
     on both sides are not exchangeable: each copy trains the classifier on the wrong label, and the ROC AUC falls below
-    0.5. Rows of a group are in one fold, and the variance is that of clustered rows, if it is larger (N. A. Obuchowski,
-    Biometrics 53, 1997).
+    0.5. Rows of a group are in one fold, and the variance is multiplied by the design effect of how the rows of a side
+    are placed among those of the other (N. A. Obuchowski, Biometrics 53, 1997).
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def fit_domain_classifier(
     if groups is not None and min(len(np.unique(groups[is_current == side])) for side in (0, 1)) < FOLDS:
         return None
     folds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(FOLDS, shuffle=True, random_state=seed)
-    score = np.empty(len(rows))
+    score, placed = np.empty(len(rows)), np.zeros(len(rows))
     areas, variances = [], []
     for train, test in folds.split(rows, is_current, groups):
         if len(np.unique(is_current[test])) < len(sides):
@@ -124,15 +124,17 @@ def fit_domain_classifier(
             model.fit(rows[train], is_current[train])
             score[test] = model.predict_proba(rows[test])[:, 1]
         areas.append(roc_auc_score(is_current[test], score[test]))
-        variance = _mann_whitney_variance(score[test], is_current[test])
-        if groups is not None:
-            variance = max(variance, _clustered_variance(score[test], is_current[test], groups[test]))
-        variances.append(variance)
+        variances.append(_mann_whitney_variance(score[test], is_current[test]))
+        placed[test] = _placements(score[test], is_current[test])
     # Folds that are similar at random raise each other's ROC AUC: the variance of the sum is at most twice the sum of
     # the variances, which a classifier that is linear in the rows attains.
     area, deviation = float(np.mean(areas)), float(np.sqrt(2 * np.sum(variances)) / FOLDS)
-    p_value = float(stats.norm.sf((area - 0.5) / deviation)) if deviation else 1.0
-    threshold = 0.5 + deviation * float(stats.norm.isf(alpha))
+    null = stats.norm
+    if groups is not None:
+        effect, degrees = _design_effect(placed, is_current, groups)
+        deviation, null = deviation * effect**0.5, stats.t(degrees)
+    p_value = float(null.sf((area - 0.5) / deviation)) if deviation else 1.0
+    threshold = 0.5 + deviation * float(null.isf(alpha))
     return DomainClassifier(area, threshold, p_value, is_current, score)
 
 
@@ -145,15 +147,32 @@ def _groups(sides: Sequence[Side]) -> npt.NDArray[np.int64] | None:
     return numbered
 
 
-def _clustered_variance(score: Floats, is_current: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> float:
-    """Variance of the ROC AUC of clustered rows, from how each row of a side is placed among those of the other."""
-    variance = 0.0
+def _placements(score: Floats, is_current: npt.NDArray[np.int64]) -> Floats:
+    """Share of the rows of the other side with a lower score, for each row; less the mean of its side."""
+    placed = np.empty(len(score))
     for side in (0, 1):
         own, other = score[is_current == side], np.sort(score[is_current != side])
-        placed = (np.searchsorted(other, own) + np.searchsorted(other, own, side="right")) / (2 * len(other))
+        found = (np.searchsorted(other, own) + np.searchsorted(other, own, side="right")) / (2 * len(other))
+        placed[is_current == side] = found - found.mean()
+    return placed
+
+
+def _design_effect(
+    placed: Floats, is_current: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+) -> tuple[float, int]:
+    """Design effect of the ROC AUC of grouped rows, and its degrees of freedom.
+
+    The variance of each side is divided by its number of rows, so that the smaller side has the greater weight.
+    """
+    effects, counts = [], []
+    for side in (0, 1):
         found = Groups.of(groups[is_current == side])
-        variance += found.design_effect(placed) * float(placed.var(ddof=1)) / len(own)
-    return variance
+        # The mean of each fold is estimated.
+        lost = (found.count - 1) / max(found.count - FOLDS, 1)
+        effects.append(found.design_effect(placed[is_current == side]) * lost)
+        counts.append(found.count)
+    rows = np.bincount(is_current, minlength=2)
+    return float((effects[0] * rows[1] + effects[1] * rows[0]) / rows.sum()), max(min(counts) - FOLDS, 1)
 
 
 def _mann_whitney_variance(score: Floats, is_current: npt.NDArray[np.int64]) -> float:

@@ -55,7 +55,7 @@ def _by_id(table: pd.DataFrame, own: pd.DataFrame, dataset: Dataset) -> Marks | 
     """Flag the rows of a table that are rows of `own`, by id; None where no id is in both."""
     if dataset.id.name not in table or dataset.id.name not in own:
         return None
-    found = is_among(_without_labels(table, dataset), _without_labels(own, dataset))
+    found = is_among(_without_labels(table, dataset), _without_labels(own, dataset), dataset)
     return found if found.any() else None
 
 

@@ -1,6 +1,7 @@
 """The record of an evaluation and its checks as plain JSON, which runs hold and which the app and the reports show."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ _CHECK_STATUS_OF_0_1 = {
 }
 
 _MAX_NAMED = 20
+_NO_METRIC = re.compile(r"[^\w .:/-]")
 
 T = TypeVar("T")
 
@@ -100,8 +102,8 @@ def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Flatten the numbers of a record to MLflow metrics."""
-    return dict(_flat(record))
+    """Flatten the numbers of a record to MLflow metrics; MLflow takes no other characters in their names."""
+    return {_NO_METRIC.sub("_", name): value for name, value in _flat(record)}
 
 
 def _upgraded_check(check: Mapping[str, str]) -> dict[str, str]:

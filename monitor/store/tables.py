@@ -97,7 +97,7 @@ def find_table(store: ModelStore, name: str, digest: str, version: str) -> Path:
 
 
 def identified(store: ModelStore, table: pd.DataFrame, name: str, version: str, digest: str = "") -> pd.DataFrame:
-    """A table that a version was trained or tested on, with the ``shot_id`` (Int64) of its rows.
+    """A table that a version was trained or tested on, with the id (Int64) and the group of its rows.
 
     Parameters
     ----------
@@ -114,8 +114,8 @@ def identified(store: ModelStore, table: pd.DataFrame, name: str, version: str, 
     Returns
     -------
     pandas.DataFrame
-        With ``shot_id``, and ``time`` where the rows are delayed labels; unchanged where no run holds which shots they
-        are: a preparation of 0.1.0 did not keep it.
+        With the id, the group where the description names one, and ``time`` where the rows are delayed labels;
+        unchanged where no run holds which rows they are: a preparation of 0.1.0 did not keep it.
     """
     found = _ids_of(store, name, version, digest)
     if found is None or len(found) != len(table):
