@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from rich.table import Table
 
 from data.cli.console import console, info, warn
-from data.preparation.manifest import TEST, TRAIN
+from data.preparation.manifest import PROD, TEST, TRAIN, prepared_path
 from data.schema import MODEL_VERSION
 from data.spark.session import session
 from data.storage.files import sha256
@@ -121,16 +121,12 @@ class MonitoramentoConfig(EngineConfig):
 
     @model_validator(mode="after")
     def check_engine_of_current(self) -> Self:
-        """Refuse Spark for the log, which is a database, and for CSV."""
+        """Refuse Spark for the log, which is a database."""
         if self.current == LOG and self.engine == "spark":
             message = (
                 f"expected engine=local with current={LOG}; the log is a database, not a table that Spark reads in "
                 "parts: write the rows to a Parquet file and pass that"
             )
-            raise ValueError(message)
-        path = Path(self.current)
-        if self.engine == "spark" and path.suffix.lower() == ".csv" and not path.is_dir():
-            message = f"expected Parquet for current with engine=spark; found {path.name}. Use engine=local"
             raise ValueError(message)
         return self
 
@@ -240,7 +236,8 @@ def _counted(config: MonitoramentoConfig, current: CurrentData, baseline: Refere
     active = session(config.master)
     with console.status(f"counting {current.rows:,} rows by Spark"):
         if not current.in_memory:
-            return spark_sketches.sketch(active, current.path, baseline.sketcher, version)
+            copies = prepared_path(PROD).parent
+            return spark_sketches.sketch(active, current.path, baseline.sketcher, version, copies)
         held = current.table[[name for name in sketched(baseline.dataset) if name in current.table]]
         return spark_sketches.sketch_frame(active.createDataFrame(held), baseline.sketcher, current.path)
 

@@ -68,6 +68,8 @@ class PlausibilityCheck:
     _missed: int = 0
     _tenths: int = 0
     _short: int = 0
+    _tenfold: int = 0
+    _longest: float = 0.0
 
     def add(self, chunk: pd.DataFrame) -> None:
         """Check the next chunk; a cell that is no number is not checked."""
@@ -108,6 +110,8 @@ class PlausibilityCheck:
         wrong = checked & (np.abs(distance - feet) > MAX_DIFFERENCE_FEET)
         self._distance.add(checked, wrong, chunk, [name, *names])
         self._tenths += int((wrong & (np.abs(distance - 10 * feet) <= MAX_DIFFERENCE_FEET)).sum())
+        self._longest = max(self._longest, float(distance[checked].max(initial=0.0)))
+        self._tenfold += int((wrong & (np.abs(distance / 10 - feet) <= MAX_DIFFERENCE_FEET)).sum())
         self._short += int((wrong & (np.abs(distance / 0.3048 - feet) <= 2 * MAX_DIFFERENCE_FEET)).sum())
 
     def finish(self) -> None:
@@ -141,7 +145,19 @@ class PlausibilityCheck:
         )
         self._finish(self._zone, "Check both columns.", "shot_type and shot_zone_basic")
 
+    def hint(self) -> str:
+        """Describe the unit of distances out of range, if most rows show it; empty otherwise."""
+        place = self.dataset.court
+        if not (place and place.distance and self._distance.is_systematic):
+            return ""
+        limit = self.dataset.column(place.distance).maximum
+        if limit is None or self._longest <= limit or 2 * self._tenfold <= self._distance.wrong:
+            return ""
+        return f"{place.distance} is in tenths of a foot; feet are expected. Divide it by 10."
+
     def _distance_advice(self) -> str:
+        if hint := self.hint():
+            return hint
         if 2 * self._tenths > self._distance.wrong:
             return (
                 "The position is a tenth of the distance: LOC_X and LOC_Y are in feet, and tenths of a foot are "

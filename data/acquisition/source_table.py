@@ -119,6 +119,14 @@ class SourceTable:
         """Write the table as a Parquet table."""
         write_whole(self.chunks, self.schema, target)
 
+    def open_valid(self, engine: Engine, path: Path, *, also_required: Sequence[str] = ()) -> RawShots:
+        """Open and validate what `write` wrote; see `open_valid`."""
+        try:
+            return open_valid(engine, path, self.name, also_required=also_required, dataset=self.dataset)
+        except SchemaError as error:
+            message = "\n".join(filter(None, [str(error), self._checked().hint()]))
+            raise SchemaError(message) from error
+
     def warn(self) -> None:
         """Check the rows of a valid table across columns, and report labels that cannot be read.
 
@@ -127,11 +135,14 @@ class SourceTable:
         SchemaError
             If most rows contradict themselves.
         """
+        self._checked().finish()
+        warn(self._reader.warning)
+
+    def _checked(self) -> PlausibilityCheck:
         plausibility = PlausibilityCheck(self.name, self.dataset)
         for chunk in self.chunks():
             plausibility.add(chunk.to_pandas())
-        plausibility.finish()
-        warn(self._reader.warning)
+        return plausibility
 
 
 def split_table(path: Path, folder: Path, name: str = "", dataset: Dataset | None = None) -> None:
@@ -158,7 +169,7 @@ def split_table(path: Path, folder: Path, name: str = "", dataset: Dataset | Non
     source = SourceTable(path, name or path.name, also_required=needed, dataset=dataset)
     with staging(folder, "whole") as stage, duckdb_engine(stage) as engine:
         source.write(stage / "whole.parquet")
-        table = open_valid(engine, stage / "whole.parquet", source.name, also_required=needed, dataset=dataset)
+        table = source.open_valid(engine, stage / "whole.parquet", also_required=needed)
         source.warn()
         parts = [file.removesuffix(".parquet") for file in dataset.raw_tables]
         marks = dict(zip(parts, (IS_DEVELOPMENT, IS_PRODUCTION), strict=True))
@@ -207,7 +218,7 @@ def convert_table(path: Path, name: str, dataset: Dataset | None = None, first_i
     source = SourceTable(path, name, dataset=dataset, first_id=first_id)
     with staging(path.parent, path.name) as stage, duckdb_engine(stage) as engine:
         source.write(stage / path.name)
-        open_valid(engine, stage / path.name, name, dataset=dataset)
+        source.open_valid(engine, stage / path.name)
         source.warn()
         remove_path(path)
         (stage / path.name).replace(path)

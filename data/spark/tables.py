@@ -3,7 +3,8 @@
 PySpark is an optional dependency (extra ``spark``), so functions import it where they use it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from itertools import accumulate
 from pathlib import Path
@@ -14,12 +15,15 @@ import pyarrow.parquet as pq
 
 from data.errors import TableError
 from data.spark.session import translate_errors
+from data.storage.dataset_reader import DatasetReader
 from data.storage.files import atomic_write, parquet_files, remove_path
-from data.storage.tables import TableReader
+from data.storage.staging import staging
+from data.storage.tables import TableReader, table_writer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+_ROWS_PER_CHUNK = 131_072
 _FRACTIONS = ("double", "float")
 
 
@@ -71,6 +75,27 @@ def read(
                 for name in types
             ]
         ).select([quote_identifier(name) for name in [*table.schema.names, *[position] * bool(position)]])
+
+
+@contextmanager
+def stored_table(reader: DatasetReader, folder: Path) -> Iterator[Path]:
+    """The Parquet files that Spark reads as a reader does: those of the table, or a copy that is removed at the end.
+
+    Parameters
+    ----------
+    reader : data.storage.dataset_reader.DatasetReader
+    folder : pathlib.Path
+        Folder of the copy, which every worker sees.
+    """
+    if reader.is_stored:
+        yield reader.path
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with staging(folder, reader.path.name) as copy:
+        with table_writer(copy / "table.parquet", reader.schema) as writer:
+            for chunk in reader.chunks(_ROWS_PER_CHUNK):
+                writer.write(chunk)
+        yield copy / "table.parquet"
 
 
 def write(frame: "DataFrame", target: Path) -> int:

@@ -8,19 +8,17 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial, reduce
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from data.datasets import Dataset
 from data.errors import TableError
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.spark.session import translate_errors
-from data.spark.tables import quote_identifier, read
+from data.spark.tables import quote_identifier, read, stored_table
 from data.storage.dataset_reader import DatasetReader
 from monitor.drift.sketches import Bins, DistinctCount, Histogram, Sample, Sketcher, TableSketch
 from monitor.scored_tables import sketched, validate_scored_table
@@ -31,18 +29,23 @@ if TYPE_CHECKING:
 _POSITION = "position"
 
 
-def sketch(session: "SparkSession", path: Path, sketcher: Sketcher, version: str = "") -> TableSketch:
+def sketch(
+    session: "SparkSession", path: Path, sketcher: Sketcher, version: str = "", folder: Path | None = None
+) -> TableSketch:
     """Sketch a table of scored shots.
 
     Parameters
     ----------
     session : pyspark.sql.SparkSession
     path : pathlib.Path
-        A Parquet file, or a folder of Parquet files, that every worker can read under this path.
+        A table that every worker can read under this path.
     sketcher : monitor.drift.sketches.Sketcher
         Sketcher of the reference; workers get a copy.
     version : str
         Count only the rows that this version scored.
+    folder : pathlib.Path, optional
+        Folder, which every worker sees, of a copy that is needed if Spark does not read the table as it is; by default
+        that of the table.
 
     Returns
     -------
@@ -57,22 +60,16 @@ def sketch(session: "SparkSession", path: Path, sketcher: Sketcher, version: str
         If the job fails.
     """
     dataset = sketcher.encoding.dataset
-    columns = sketched(dataset)
+    columns = (*sketched(dataset), MODEL_VERSION) if version else sketched(dataset)
     reader = DatasetReader(path, columns, dataset=dataset)
-    if not reader.is_stored:
-        message = (
-            f"{path}: expected Parquet files with the names and types of a scored table with engine=spark; found "
-            f"{', '.join(reader.names[:20])}. Use engine=local"
-        )
-        raise TableError(message)
     if reader.rows == 0:
         validate_scored_table(reader.systematic_sample(1), path, dataset)
-    frame = read(session, path, (*columns, MODEL_VERSION) if version else columns)
-    if dataset.id.name not in frame.columns:
-        frame = _with_position(frame, reader)
-    if version:
-        frame = frame.filter(f"try_cast({quote_identifier(MODEL_VERSION)} AS double) = {int(version)}")
-    return sketch_frame(frame, sketcher, path)
+    position = "" if dataset.id.name in reader.schema.names else _POSITION
+    with stored_table(reader, folder or path.parent) as stored:
+        frame = read(session, stored, columns, position=position)
+        if version:
+            frame = frame.filter(f"try_cast({quote_identifier(MODEL_VERSION)} AS double) = {int(version)}")
+        return sketch_frame(frame, sketcher, path)
 
 
 def sketch_frame(frame: "DataFrame", sketcher: Sketcher, path: Path) -> TableSketch:
@@ -110,26 +107,6 @@ def _kind(name: str, dataset: Dataset) -> str:
     if name in {*dataset.id.names, _POSITION}:
         return "bigint"
     return "double" if name == PROBABILITY or dataset.column(name).is_numeric else "string"
-
-
-def _with_position(frame: "DataFrame", reader: DatasetReader) -> "DataFrame":
-    """Add the position of each row in the table, where Spark reports the file and the row index."""
-    from pyspark.errors import AnalysisException  # noqa: PLC0415 an extra
-    from pyspark.sql import functions  # noqa: PLC0415 an extra
-
-    firsts = accumulate((pq.read_metadata(file).num_rows for file in reader.files), initial=0)
-    entries = [
-        functions.lit(value)
-        for file, first in zip(reader.files, firsts, strict=False)
-        for value in (file.resolve().as_uri().replace("file:///", "file:/"), first)
-    ]
-    first_of_file = functions.try_element_at(functions.create_map(*entries), functions.col("_metadata.file_path"))
-    position = first_of_file + functions.col("_metadata.row_index")
-    try:
-        return frame.select("*", functions.coalesce(position, functions.monotonically_increasing_id()).alias(_POSITION))
-    except AnalysisException:
-        # Spark does not report it for files with different schemas; the sample then depends on the read order.
-        return frame
 
 
 def _sketches(sketcher: Sketcher, path: Path, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

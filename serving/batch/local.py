@@ -254,7 +254,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
         output.rejected,
         output.predicted_made,
         output.in_training,
-        tuple(output.versions),
+        tuple(output.versions) if version is None else (version,),
         output.continued,
     )
 
@@ -297,7 +297,8 @@ class _Work:
 
     def _in_training(self, table: pa.Table, predictions: pa.Table) -> npt.NDArray[np.bool_] | None:
         versions = predictions.column(MODEL_VERSION)
-        masks = {version: self._mask_of(version) for version in versions.unique().drop_null().to_pylist()}
+        found_versions = versions.unique().drop_null().to_pylist() if self._version is None else [self._version]
+        masks = {version: self._mask_of(version) for version in found_versions}
         if not any(masks.values()):
             return None
         found = np.zeros(len(table), dtype=bool)

@@ -28,12 +28,11 @@ from data.schema import (
     feature_column,
 )
 from data.spark.session import translate_errors
-from data.spark.tables import quote_identifier, read, write_into
+from data.spark.tables import quote_identifier, read, stored_table, write_into
 from data.storage.files import atomic_write, remove_path
 from data.storage.shot_reader import ShotReader
-from data.storage.staging import staging
 from data.storage.tables import table_writer
-from serving.batch.local import ROWS_PER_CHUNK, BatchJob, BatchResult, check_rejects, with_reasons
+from serving.batch.local import BatchJob, BatchResult, check_rejects, with_reasons
 from serving.client.endpoint import ScoringError
 from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of
 
@@ -111,23 +110,9 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     SparkError
         If a job fails.
     """
-    with _stored(batch) as (reader, path):
-        return _score(session, batch, reader, path, uri, version, most_distinct, in_training)
-
-
-@contextlib.contextmanager
-def _stored(batch: BatchJob) -> Iterator[tuple[ShotReader, Path]]:
-    """The table, and the Parquet files that Spark reads as it does: its own, or a copy next to the output."""
     reader = open_shots(batch.table, name=batch.name)
-    if reader.is_stored:
-        yield reader, batch.table
-        return
-    batch.out.parent.mkdir(parents=True, exist_ok=True)
-    with staging(batch.out.parent, batch.out.name) as folder:
-        with table_writer(folder / "table.parquet", reader.schema) as writer:
-            for chunk in reader.chunks(ROWS_PER_CHUNK):
-                writer.write(chunk)
-        yield reader, folder / "table.parquet"
+    with stored_table(reader, batch.out.parent) as path:
+        return _score(session, batch, reader, path, uri, version, most_distinct, in_training)
 
 
 def _score(  # noqa: PLR0913, PLR0917 see `score_table`

@@ -66,7 +66,7 @@ class BatchScoringConfig(ScoringConfig):
 
     @model_validator(mode="after")
     def check_files(self) -> Self:
-        """Refuse to overwrite the input, or prod's predictions with those of another table; refuse CSV with Spark."""
+        """Refuse to overwrite the input, or prod's predictions with those of another table, or CSV by Spark."""
         if self.table and not self.out:
             found = display_location(self.table)
             message = f"expected out with table, e.g. --out scored.parquet; found table={found} and no out"
@@ -75,11 +75,9 @@ class BatchScoringConfig(ScoringConfig):
         if paths_overlap(table, out) or paths_overlap(table, rejects_of(out)):
             message = f"expected out and table to be different paths, neither within the other; found {table} and {out}"
             raise ValueError(message)
-        if self.engine == "spark":
-            for name, path in (("table", table), ("out", out)):
-                if path.suffix.lower() == ".csv" and not path.is_dir():
-                    message = f"expected Parquet for {name} with engine=spark; found {path.name}. Use engine=local"
-                    raise ValueError(message)
+        if self.engine == "spark" and out.suffix.lower() == ".csv":
+            message = f"expected Parquet for out with engine=spark; found {out.name}. Use engine=local"
+            raise ValueError(message)
         return self
 
     @property

@@ -462,14 +462,8 @@ def test_spark_does_not_read_the_log(capsys: pytest.CaptureFixture[str]) -> None
     assert "expected engine=local with current=log; the log is a database" in message
 
 
-def test_spark_does_not_read_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^2$"):
-        parsed("--engine", "spark", "--current", "shots.csv")
-    message = " ".join(capsys.readouterr().err.split())
-    assert "expected Parquet for current with engine=spark; found shots.csv. Use engine=local" in message
-    folder = tmp_path / "parts.csv"
-    folder.mkdir()
-    assert parsed("--engine", "spark", "--current", str(folder)).current == str(folder)
+def test_spark_takes_a_table_of_any_format(tmp_path: Path) -> None:
+    assert parsed("--engine", "spark", "--current", str(tmp_path / "shots.csv")).current.endswith("shots.csv")
 
 
 def test_an_unknown_parameter_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

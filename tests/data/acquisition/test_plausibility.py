@@ -39,6 +39,7 @@ def test_the_public_files_are_plausible(real_raw: dict[str, pd.DataFrame], capsy
     [
         (at_a_tenth, "LOC_X and LOC_Y are in feet, and tenths of a foot are expected"),
         (lambda table: table.assign(shot_distance=(0.3048 * table["shot_distance"]).round(1)), "is in meters"),
+        (lambda table: table.assign(shot_distance=10 * table["shot_distance"]), "is in tenths of a foot; feet are"),
         (lambda table: table.assign(lat=33.9), "Expected shot_distance in feet"),
         (
             lambda table: table.assign(

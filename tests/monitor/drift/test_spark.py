@@ -111,6 +111,15 @@ def test_columns_of_other_types_and_names_have_the_same_sketch(
     check_same(spark_sketches.sketch(spark, folder, sketcher), sketcher.sketch_all(pieces(folder, default())))
 
 
+def test_a_table_that_spark_does_not_read_is_converted_and_the_copy_removed(
+    spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    few, path, folder = table.head(2_000), tmp_path / "scored.csv", tmp_path / "copies"
+    few.rename(columns={"shot_distance": "Shot Distance", "lng": "longitude"}).to_csv(path, sep=";", index=False)
+    check_same(spark_sketches.sketch(spark, path, sketcher, folder=folder), sketcher.sketch(few))
+    assert not list(folder.iterdir())
+
+
 def test_a_table_in_memory_has_the_sketch_of_one_on_disk(
     spark: "SparkSession", sketcher: Sketcher, table: pd.DataFrame
 ) -> None:

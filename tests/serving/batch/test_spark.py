@@ -86,6 +86,18 @@ def test_spark_gives_the_rows_the_columns_and_the_metrics_of_the_local_engine(
     assert there[1].rows == here[1].rows
 
 
+def test_the_real_shots_have_equal_rows_probabilities_and_metrics_on_both_engines(
+    tmp_path: Path, uri: str, real_raw: dict[str, pd.DataFrame]
+) -> None:
+    table = tmp_path / "prod.parquet"
+    real_raw["dataset_kobe_prod"].to_parquet(table, index=False)
+    ours, its = (BatchJob(table, tmp_path / name) for name in ("local.parquet", "spark.parquet"))
+    here, there = local(uri, ours), spark(uri, its)
+    assert there[0] == here[0]
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    assert there[1].evaluate() == pytest.approx(here[1].evaluate(), abs=1e-6)
+
+
 def test_rows_that_the_version_was_trained_on_are_marked_and_not_counted(tmp_path: Path, uri: str) -> None:
     table = shots()
     path = in_parts(table, tmp_path / "shots.parquet")
