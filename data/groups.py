@@ -81,7 +81,7 @@ class Groups:
         Examples
         --------
         >>> Groups.of([1, 1, 2, 2, 3, 3, 4, 4]).design_effect(np.array([0.0, 0, 1, 1, 0, 0, 1, 1])).__round__(2)
-        2.29
+        2.33
         """
         if self.count < 2 or not np.ptp(values):  # noqa: PLR2004
             return 1.0

@@ -86,7 +86,7 @@ class Limiter:
         Gets the name of the limit whenever something is refused for it.
     is_direct : bool
         Whether the application handles a request with a short body as soon as it is whole, without a task of its own;
-        for an application that does not use the current task.
+        for a callable that does not use the current task.
     """
 
     def __init__(

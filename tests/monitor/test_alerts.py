@@ -142,7 +142,8 @@ def test_settings_are_kept_in_a_private_file_and_a_variable_wins(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("webhook", "ftp://x"), ("email", "no address"), ("smtp_port", "0"), ("from_status", "healthy")]
+    ("name", "value"),
+    [("webhook", "ftp://x"), ("email", "not-an-inbox"), ("smtp_port", "0"), ("from_status", "healthy")],
 )
 def test_an_invalid_setting_is_an_error_that_names_it(name: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(AlertError, match=f"Settings of alerts: {name}: "):

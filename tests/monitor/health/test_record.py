@@ -23,7 +23,7 @@ from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.record import flatten_metrics, to_dict
 from monitor.health.status import CheckStatus, HealthReport, run_checks
 from monitor.metrics.binary import METRICS
-from monitor.metrics.names import readable
+from monitor.metrics.names import metric_name, readable
 from monitor.reports.monitoring.report import report
 from serving.client.probe import EndpointInfo
 from tests.evaluations import CHAMPION, NOW, batch, evaluation, population, reference_data
@@ -296,7 +296,7 @@ def test_a_report_shows_the_status_the_metrics_and_the_scoring_version(
     ):
         assert " ".join(sentence.split()) in shown.text
     for name, interval in labeled[0].performance.intervals().items():
-        assert name in shown.text
+        assert metric_name(name).label in shown.text
         assert f"{interval.value:.4f} {interval.low:.4f} to {interval.high:.4f}" in shown.text
     assert "too few rows" in shown.text
     assert "mid-court" not in shown.text
