@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.datasets import Dataset, default, from_json
+from data.datasets import Dataset, current, default, from_json
 from data.errors import KobeShotError
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from serving import registry
@@ -61,12 +61,14 @@ def predict(table: pd.DataFrame, version: str) -> pd.DataFrame:
 def dataset_of(version: str) -> Dataset:
     """The description that a version was trained with, with its categories; of a former version that of the brief.
 
+    The rows of an endpoint that does not return its version have the description of this process.
+
     Raises
     ------
     ScoredError
         If the version cannot be loaded.
     """
-    return _dataset_of(load_model(version))
+    return _dataset_of(load_model(version)) if version.isdecimal() else current()
 
 
 def threshold_of(version: str) -> float:

@@ -264,9 +264,7 @@ GADGETS = {
         "PartialNode", "functools", "partial", content=dict.fromkeys(("func", "args", "kwds", "namespace"), TEXT)
     ),
     "a method": of("MethodNode", "sklearn.pipeline", "Pipeline", content={"obj": TEXT, "func": "fit"}),
-    "an estimator that is not offered": of(
-        "ObjectNode", "sklearn.preprocessing._function_transformer", "FunctionTransformer"
-    ),
+    "an estimator that is not offered": of("ObjectNode", "sklearn.feature_extraction.text", "HashingVectorizer"),
     "another part of scikit-learn": of("TypeNode", "sklearn.utils", "Bunch"),
 }
 

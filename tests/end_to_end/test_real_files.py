@@ -15,7 +15,7 @@ from tests.project import REAL, Checkout, ok, records, run_mlflow_server, shot
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real files are not at {REAL}")
 
-STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento", "Relatorio"]
+STEPS = ["Aquisicao", "PreparacaoDados", "Treinamento", "PipelineAplicacao", "Monitoramento", "Retreino", "Relatorio"]
 
 
 @pytest.fixture(scope="module")
@@ -193,4 +193,4 @@ def test_the_report_of_main_has_the_metrics_of_its_runs(checkout: Checkout) -> N
     assert {line for line in text.splitlines() if "**ausente**" in line and "peracao" not in line} == {
         line for line in text.splitlines() if "está marcado como **ausente**" in line
     }
-    assert page.count("data:image/png;base64,") == text.count("](relatorio_figuras/") == 8
+    assert page.count("data:image/png;base64,") == text.count("](relatorio_figuras/") == 17

@@ -124,7 +124,7 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
     result = checkout.mlflow_run("main", "-P", f"source={broken}", *FAST)
     assert result.returncode != 0
     assert "dataset_kobe_dev.parquet violates the schema" in result.stdout + result.stderr
-    assert "row 0, column period: found 99.0, expected an integer from 1 to 10" in result.stdout + result.stderr
+    assert "row 0, column period: found 99, expected an integer from 1 to 10" in result.stdout + result.stderr
     newest = checkout.runs()[:2]
     assert {run.info.run_name: run.info.status for run in newest} == {"main": "FAILED", "Aquisicao": "FAILED"}
     assert checkout.production().version == 1  # type: ignore[union-attr]

@@ -23,7 +23,12 @@ WRITES_ITS_NUMBER = "import os, pathlib, time\npathlib.Path('at_work').write_tex
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A folder with the schedule, and steps that succeed at once."""
-    paths = [*(ROOT / "data").rglob("*.py"), *(ROOT / "serving").rglob("*.py"), ROOT / "steps" / "schedule.py"]
+    paths = [
+        *(ROOT / "data").rglob("*.py"),
+        *(ROOT / "data").rglob("*.toml"),
+        *(ROOT / "serving").rglob("*.py"),
+        ROOT / "steps" / "schedule.py",
+    ]
     copy_files((str(path.relative_to(ROOT)) for path in paths), tmp_path)
     for step in ("monitoramento", "retreino"):
         write_step(tmp_path, step, "import sys\nprint(sys.argv[1:])\n")

@@ -55,7 +55,7 @@ def test_what_does_not_fit_into_memory_is_on_disk_until_the_end(spill: Path, ids
 
 
 def test_a_disk_that_is_full_of_what_does_not_fit_into_memory_is_reported(spill: Path, ids: TableReader) -> None:
-    output = Output("sorted", pa.schema([(SHOT_ID, pa.int64())]), ROWS)
+    output = Output("sorted", pa.schema([(SHOT_ID, pa.int64()), ("other", pa.int64())]), ROWS)
     with duckdb_engine(spill) as engine:
         engine.connection.raw_sql("SET max_temp_directory_size = '1MB'")
         query = engine.read(ids).order_by(SHOT_ID)

@@ -296,8 +296,10 @@ def test_a_report_shows_the_status_the_metrics_and_the_scoring_version(
     ):
         assert " ".join(sentence.split()) in shown.text
     for name, interval in labeled[0].performance.intervals().items():
-        assert metric_name(name).label in shown.text
-        assert f"{interval.value:.4f} {interval.low:.4f} to {interval.high:.4f}" in shown.text
+        shown_as = metric_name(name)
+        value, low, high = (shown_as.format(end) for end in (interval.value, interval.low, interval.high))
+        assert shown_as.label in shown.text
+        assert f"{value} {low} to {high}" in shown.text
     assert "too few rows" in shown.text
     assert "mid-court" not in shown.text
 

@@ -197,7 +197,8 @@ def test_a_udf_takes_integers_and_booleans(uri: str, integers: pd.DataFrame, way
     )
     found = responses.select("scored.*").toPandas()
     expected = mlflow.pyfunc.load_model(uri).predict(integers.astype(float))
-    np.testing.assert_array_equal(found["probability"], expected["probability"])
+    # Spark's few rows are scored by the compiled form, whose linear models add in another order.
+    np.testing.assert_allclose(found["probability"], expected["probability"], rtol=0, atol=1e-15)
 
 
 def test_a_udf_gives_the_form_that_is_requested(uri: str, integers: pd.DataFrame) -> None:

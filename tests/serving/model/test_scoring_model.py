@@ -319,7 +319,7 @@ def test_the_ranges_travel_with_the_model(logged: Path) -> None:
 @pytest.mark.usefixtures("store")
 def test_a_pipeline_that_would_need_pickle_is_refused(table: pd.DataFrame) -> None:
     code = FunctionTransformer(json.dumps)
-    with mlflow.start_run(), pytest.raises(PackagingError, match=r"not served: json\.dumps \(FunctionNode\), "):
+    with mlflow.start_run(), pytest.raises(PackagingError, match=r"not served: json\.dumps \(FunctionNode\)\. "):
         log_scoring_model(Pipeline([("code", code)]), table.head(2), threshold=0.5, metadata={})
 
 
