@@ -66,7 +66,7 @@ class BatchScoringConfig(ScoringConfig):
 
     @model_validator(mode="after")
     def check_files(self) -> Self:
-        """Refuse to overwrite the input, or prod's predictions with those of another table, or CSV by Spark."""
+        """Refuse to overwrite the input, or prod's predictions with those of another table, or CSV of Spark."""
         if self.table and not self.out:
             found = display_location(self.table)
             message = f"expected out with table, e.g. --out scored.parquet; found table={found} and no out"

@@ -80,9 +80,11 @@ def test_another_table_does_not_overwrite_the_predictions_of_prod(capsys: pytest
     assert "expected out with table, e.g. --out scored.parquet" in refused(["--table", "shots.parquet"], capsys)
 
 
-@pytest.mark.parametrize("arguments", [["--table", "a.csv", "--out", "b.parquet"], ["--out", "b.csv"]])
-def test_csv_is_refused_with_spark(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "expected Parquet for" in refused([*arguments, "--engine", "spark"], capsys)
+def test_spark_reads_csv_and_writes_parquet_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        parse_args(AplicacaoConfig, ["--table", "a.csv", "--out", "b.parquet", "--engine", "spark"]).engine == "spark"
+    )
+    assert "expected Parquet for" in refused(["--out", "b.csv", "--engine", "spark"], capsys)
 
 
 @pytest.mark.parametrize("name", ["table", "out"])
