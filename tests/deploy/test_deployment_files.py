@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,35 @@ def test_no_file_contains_a_secret() -> None:
     assert "password" not in (DEPLOY / ".env.example").read_text().lower()
     assert "admin_password =" not in (DEPLOY / "basic_auth.ini").read_text()
     assert "/secrets*/" in (DEPLOY / ".gitignore").read_text().splitlines()
+
+
+def in_the_image(file: str) -> bool:
+    """Whether Docker copies a file: the last line of .dockerignore that matches it or a folder above it decides."""
+    parts, kept = file.split("/"), True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").removeprefix("**/")
+        if pattern and not pattern.startswith("#"):
+            depth = pattern.count("/") + 1
+            starts = range(len(parts)) if "**/" in line else (0,)
+            # Unlike fnmatch's, Docker's * ends at a slash.
+            if any(
+                len(parts) >= first + depth and all(map(fnmatchcase, parts[first : first + depth], pattern.split("/")))
+                for first in starts
+            ):
+                kept = line.startswith("!")
+    return kept
+
+
+def test_the_image_contains_the_files_of_all_packages_and_no_data() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = listed.stdout.splitlines()
+    packages = {file for file in files if file.startswith(("data/", "serving/", "monitor/", "steps/"))}
+    assert {"data/datasets/kobe.toml", "data/storage/tables.py", "monitor/ui/trust_court.js"} <= packages
+    assert {file for file in packages if not in_the_image(file)} == set()
+    for file in ("data/raw/source.json", "data/processed/manifest.json", "data/storage/__pycache__/tables.pyc"):
+        assert not in_the_image(file), file
+    for file in ("mlflow.db", "deploy/secrets/mlflow_secret_key", "deploy/.env", "tests/project.py", ".git/config"):
+        assert not in_the_image(file), file
 
 
 def test_the_tracking_server_requires_a_password() -> None:
