@@ -45,12 +45,12 @@ def main() -> None:
             raise KobeShotError(message)
         shots = _labeled(found[0].dataset)
         info("Shots", f"{len(shots):,} labeled; {found[0].name} of version {version or 'champion'}")
-        for name, value in losses(found[0], shots).items():
-            info(f"  {name}:", f"log loss {value:.4f} (at most {_TARGETS[name]})")
+        for name, (value, base_rate) in losses(found[0], shots).items():
+            info(f"  {name}:", f"log loss {value:.4f} (at most {_TARGETS[name]}); of the base rate {base_rate:.4f}")
 
 
-def losses(candidate: StoredCandidate, shots: pd.DataFrame) -> dict[str, float]:
-    """Mean log loss of the folds of each way to split.
+def losses(candidate: StoredCandidate, shots: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Mean log losses of the folds of each way to split: of the model, and of the base rate of its training rows.
 
     Parameters
     ----------
@@ -68,13 +68,16 @@ def losses(candidate: StoredCandidate, shots: pd.DataFrame) -> dict[str, float]:
     rows, early = np.arange(len(labels)), int(_EARLY * len(labels))
     by_time: list[Split] = [(rows[:early], rows[early:])]
 
-    def scores(splits: Iterator[Split]) -> Iterator[float]:
+    def scores(splits: Iterator[Split]) -> Iterator[tuple[float, float]]:
         for fit_rows, score_rows in splits:
             fitted = clone(candidate.pipeline).fit(features[fit_rows], labels[fit_rows])
-            yield float(log_loss(labels[score_rows], fitted.predict_proba(features[score_rows])[:, 1]))
+            made = fitted.predict_proba(features[score_rows])[:, 1]
+            base_rate = np.full(len(score_rows), labels[fit_rows].mean())
+            yield float(log_loss(labels[score_rows], made)), float(log_loss(labels[score_rows], base_rate))
 
     ways = zip(_TARGETS, (random, by_game, iter(by_time)), strict=True)
-    return {name: float(np.mean([*scores(splits)])) for name, splits in ways}
+    means = {name: np.mean([*scores(splits)], axis=0) for name, splits in ways}
+    return {name: (float(mean[0]), float(mean[1])) for name, mean in means.items()}
 
 
 def _labeled(dataset: Dataset) -> pd.DataFrame:

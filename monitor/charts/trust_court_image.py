@@ -112,7 +112,7 @@ def _draw_legends(figure: Figure, found: TrustCourt) -> None:
     for place, size in enumerate((drawing.MIN_SIZE, 0.66, 1.0)):
         shape = RegularPolygon((43.8 + place * 3.4, 3.4), 6, radius=1.4 * size, facecolor="none", edgecolor=INK, lw=0.8)
         axes.add_patch(shape)
-    axes.text(41.6 + 10.6, 3.4, "few to many", **text)
+    axes.text(53.0, 3.4, "few to many", **text)
     axes.add_patch(
         RegularPolygon((66, 6.2), 6, radius=1.3, facecolor=DIVERGING[0], alpha=FADED, edgecolor=LINES, lw=0.5)
     )

@@ -244,7 +244,7 @@ _PLOT_TEXTS: Mapping[str, str] = {
     r"Missing values, (.+)": r"Valores ausentes, \1",
     r"rows, %": "registros, %",
     r"FG% minus expected, percentage points": "cestas menos o esperado, pontos percentuais",
-    r"few to many": "até muitos",
+    r"few to many": "poucos a muitos",
     r"faded: not statistically significant": "claro: diferença não significativa",
     r"hatched: out of training support": "hachurado: fora do treino",
     r"hatched: out of training support · ([\d,]+) farther shots not drawn":
