@@ -3,14 +3,18 @@
 The rules for values are in `data.rules`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
 
 from data.datasets import Column, Dataset, current
 from data.errors import SchemaError
+
+_DATE, _DAY = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?", re.ASCII), len("2013-10-29")
 
 MAX_SHOWN = 10
 """Maximum number of violations that a message lists."""
@@ -49,6 +53,23 @@ def check_columns(
     if duplicates:
         message = f"{name}: column{'s' * (len(duplicates) > 1)} {', '.join(duplicates)} found twice; expected once."
         raise SchemaError(message)
+
+
+def is_date(text: str) -> bool:
+    """Whether a string is a date, with or without a time.
+
+    Examples
+    --------
+    >>> [is_date(text) for text in ("2024-02-29", "2024-02-29 10:30", "2023-02-29", "soon")]
+    [True, True, False, False]
+    """
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text[:_DAY])
+    except ValueError:
+        return False
+    return True
 
 
 def rejection_reason(column: Column, value: object) -> str:

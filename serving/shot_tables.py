@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from data.datasets import Column, current
+from data.datasets import Column, Dataset, current
 from data.schema import (
     FORMER_IN_TRAINING,
     IN_TRAINING,
@@ -20,7 +20,7 @@ from data.schema import (
     REASON,
 )
 from data.storage.dataset_reader import DatasetReader
-from data.validation import rejection_reason
+from data.validation import is_date, rejection_reason
 
 Cells = npt.NDArray[Any]
 """Features: doubles, or objects where some are strings; see `features_of`."""
@@ -32,24 +32,29 @@ _INTEGERS_END = 2.0**63
 _MAX_REASONS_SHOWN = 5
 
 
-def open_shots(path: Path, *, name: str = "") -> DatasetReader:
-    """Open a table to score. Other columns pass through, but for those that scoring adds.
+def open_shots(path: Path, *, name: str = "", dataset: Dataset | None = None) -> DatasetReader:
+    """Open a table to score, by default with the dataset of this process.
+
+    Other columns pass through, but for those that scoring adds.
 
     Raises
     ------
     TableError
         If the table cannot be read, lacks features, or has a column twice.
     """
-    return DatasetReader(path, required=current().feature_names, dropped=ADDED_COLUMNS, name=name)
+    dataset = dataset or current()
+    return DatasetReader(path, required=dataset.feature_names, dropped=ADDED_COLUMNS, name=name, dataset=dataset)
 
 
-def features_of(piece: pa.Table) -> tuple[Cells, dict[int, str]]:
+def features_of(piece: pa.Table, dataset: Dataset | None = None) -> tuple[Cells, dict[int, str]]:
     """The features, and what is wrong with the rows whose cells are no numbers where numbers are expected.
 
     Parameters
     ----------
     piece : pyarrow.Table
         With the features, by their own or their raw names.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def features_of(piece: pa.Table) -> tuple[Cells, dict[int, str]]:
     problems : dict of int to str
         By row.
     """
-    features = current().features
+    features = (dataset or current()).features
     is_numeric = all(feature.is_numeric for feature in features)
     values: Cells = np.empty((len(piece), len(features)), dtype=np.float64 if is_numeric else np.object_)
     problems: dict[int, str] = {}
@@ -108,12 +113,14 @@ def shot_ids_of(piece: pa.Table) -> npt.NDArray[np.int64] | None:
     return None if ids.null_count else ids.to_numpy()
 
 
-def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+def typed_with_problems(piece: pa.Table, dataset: Dataset | None = None) -> tuple[pa.Table, dict[int, str]]:
     """Strings of a CSV file converted to the types of the schema, and what is wrong with the rows that do not fit.
 
     Parameters
     ----------
     piece : pyarrow.Table
+    dataset : Dataset, optional
+        By default that of this process.
 
     Returns
     -------
@@ -123,7 +130,7 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
         By row; `features_of` and `problems_of` check the features.
     """
     problems: dict[int, str] = {}
-    dataset = current()
+    dataset = dataset or current()
     for place, name in enumerate(piece.column_names):
         column = dataset.by_name.get(name)
         if column is None or not (column.is_numeric or column.role == "target"):
@@ -145,13 +152,15 @@ def typed_with_problems(piece: pa.Table) -> tuple[pa.Table, dict[int, str]]:
     return piece, problems
 
 
-def problems_of(values: Cells) -> dict[int, str]:
+def problems_of(values: Cells, dataset: Dataset | None = None) -> dict[int, str]:
     """What is wrong with rows by the description, by row.
 
     Parameters
     ----------
     values : ndarray of float64 or object, shape (n, features)
         Of `features_of`.
+    dataset : Dataset, optional
+        By default that of this process.
 
     Examples
     --------
@@ -159,12 +168,11 @@ def problems_of(values: Cells) -> dict[int, str]:
     {0: 'column period: found 11, expected an integer from 1 to 10'}
     """
     found: dict[int, str] = {}
-    for place, column in enumerate(current().features):
+    for place, column in enumerate((dataset or current()).features):
         cells = values[:, place]
         if not column.is_numeric:
             for row, cell in enumerate(cells.tolist()):
-                is_wrong = cell is None if not column.nullable else False
-                if is_wrong or (cell is not None and column.allowed and cell not in column.allowed):
+                if not _is_text_of(column, cell):
                     found.setdefault(row, _problem(column, "null" if cell is None else repr(cell)))
             continue
         numbers = cells.astype(np.float64)
@@ -206,6 +214,14 @@ class ReasonCounts:
         total = self._counts.total()
         head = f"{table}: no row was scored, and nothing was written: all {total:,} rows violate the schema:"
         return "\n".join([head, *lines, "Fix the table, and run the command again."])
+
+
+def _is_text_of(column: Column, cell: Any) -> bool:  # noqa: ANN401 a cell of an array of objects
+    if cell is None:
+        return column.nullable
+    if column.kind == "date":
+        return is_date(cell)
+    return not column.allowed or cell in column.allowed
 
 
 def _problem(column: Column, shown: str) -> str:

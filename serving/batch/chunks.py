@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from data.datasets import Dataset, current
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, REASON
 from serving.client.endpoint import Predictions, RejectedRowsError
 from serving.shot_tables import Cells, features_of, problems_of, shot_ids_of, typed_with_problems
@@ -35,7 +36,9 @@ class Chunk(NamedTuple):
     table: pa.Table
 
 
-def score_chunk(chunk: Chunk, scorer: Scorer, request_id: str = "", *, is_typed: bool = False) -> pa.Table:
+def score_chunk(
+    chunk: Chunk, scorer: Scorer, request_id: str = "", *, is_typed: bool = False, dataset: Dataset | None = None
+) -> pa.Table:
     """Score the rows of a chunk.
 
     A row is rejected if it violates the schema, or if the scorer rejects it alone.
@@ -48,6 +51,8 @@ def score_chunk(chunk: Chunk, scorer: Scorer, request_id: str = "", *, is_typed:
         For the inference log.
     is_typed : bool
         Whether a row is rejected too if a cell of another column cannot be converted to the type of the schema.
+    dataset : Dataset, optional
+        What the rows are; by default the dataset of this process.
 
     Returns
     -------
@@ -62,17 +67,17 @@ def score_chunk(chunk: Chunk, scorer: Scorer, request_id: str = "", *, is_typed:
     ScoringError
         If it does not respond.
     """
-    rows = _Rows(chunk.table, scorer, request_id, is_typed=is_typed)
+    rows = _Rows(chunk.table, scorer, request_id, is_typed=is_typed, dataset=dataset or current())
     rows.score()
     return rows.predictions()
 
 
 class _Rows:
-    def __init__(self, table: pa.Table, scorer: Scorer, request_id: str, *, is_typed: bool) -> None:
-        self._scorer, self._request_id = scorer, request_id
-        self._values, self._problems = features_of(table)
+    def __init__(self, table: pa.Table, scorer: Scorer, request_id: str, *, is_typed: bool, dataset: Dataset) -> None:
+        self._scorer, self._request_id, self._dataset = scorer, request_id, dataset
+        self._values, self._problems = features_of(table, dataset)
         self._ids = shot_ids_of(table)
-        self._reasons = {**(typed_with_problems(table)[1] if is_typed else {}), **self._problems}
+        self._reasons = {**(typed_with_problems(table, dataset)[1] if is_typed else {}), **self._problems}
         count = len(self._values)
         self._label, self._probability = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
         self._version = np.zeros(count, dtype=np.int64)
@@ -83,7 +88,7 @@ class _Rows:
         rows = np.arange(len(self._values))
         # Most chunks have no wrong row, and the scorer checks them anyway.
         if self._reasons or (len(rows) and self._try(rows)):
-            self._reasons = {**self._reasons, **problems_of(self._values), **self._problems}
+            self._reasons = {**self._reasons, **problems_of(self._values, self._dataset), **self._problems}
             self._halve(np.setdiff1d(rows, list(self._reasons)))
 
     def predictions(self) -> pa.Table:

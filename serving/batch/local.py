@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from mlflow.exceptions import MlflowException
 
 from data.cli.console import warn
-from data.datasets import current
+from data.datasets import Dataset, current
 from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, REASON
 from data.storage.dataset_reader import DatasetReader
 from data.storage.files import remove_path, translate_disk_full
@@ -61,10 +61,12 @@ class LocalScorer:
         Model of ``serving/model/scoring_model.py``, as returned by ``unwrap_python_model``.
     version : int
         Number of the version.
+    dataset : Dataset, optional
+        What the rows are; by default the dataset of this process.
     """
 
-    def __init__(self, model: Any, version: int) -> None:  # noqa: ANN401 MLflow publishes no types
-        self._model, self._version = model, version
+    def __init__(self, model: Any, version: int, dataset: Dataset | None = None) -> None:  # noqa: ANN401 MLflow publishes no types
+        self._model, self._version, self._dataset = model, version, dataset
 
     def score(
         self, values: Cells, *, shot_id: npt.NDArray[np.int64] | None = None, request_id: str = ""
@@ -74,7 +76,7 @@ class LocalScorer:
         Parameters
         ----------
         values : ndarray of float64 or object, shape (n, features)
-            The features of the dataset of this process, in order; see `serving.shot_tables.features_of`.
+            The features of the dataset, in order; see `serving.shot_tables.features_of`.
         shot_id, request_id
             Not used, as nothing is logged.
 
@@ -86,7 +88,9 @@ class LocalScorer:
         del shot_id, request_id
         try:
             if values.dtype == np.object_:
-                values = encoded(self._model, pd.DataFrame(values, columns=list(current().feature_names)))
+                values = encoded(
+                    self._model, pd.DataFrame(values, columns=list((self._dataset or current()).feature_names))
+                )
             made, probability = self._model.score(values, self._model.threshold)
         except MlflowException as error:
             raise RejectedRowsError(error.message, error.message) from error
@@ -115,6 +119,8 @@ class BatchJob:
         Whether a `Checkpoint` keeps what is scored until the output is complete.
     advice : str
         What to do if more rows are rejected, besides fixing them.
+    dataset : Dataset, optional
+        What the rows are; by default the dataset of this process.
     """
 
     table: Path
@@ -126,6 +132,7 @@ class BatchJob:
     rejects_path: Path | None = None
     is_resumable: bool = False
     advice: str = MORE_REJECTS
+    dataset: Dataset | None = None
 
     @property
     def rejects(self) -> Path:
@@ -217,7 +224,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and the callbacks
     DiskFullError
         If the disk is full. After each of these errors an existing output is unchanged.
     """
-    reader = open_shots(batch.table, name=batch.name)
+    reader = open_shots(batch.table, name=batch.name, dataset=batch.dataset)
     # The output is renamed first: if that fails, the old rejects stay with the old output.
     with translate_disk_full(batch.out.parent), ExitStack() as kept, ExitStack() as rejects, ExitStack() as out:
         checkpoint = None
@@ -271,6 +278,7 @@ class _Work:
         version: int | None,
         training_mask_of: Callable[[int], TrainingRowMask | None],
     ) -> None:
+        self._dataset = batch.dataset
         self._is_typed = reader.formats == {"text"} and file_format(batch.out) == ".parquet"
         self._scorer, self._checkpoint, self._version = scorer, checkpoint, version
         self._mask_of = _once(training_mask_of)
@@ -280,7 +288,8 @@ class _Work:
         predictions = self._checkpoint.read(chunk.start, len(chunk.table)) if self._checkpoint else None
         is_continued = predictions is not None
         if predictions is None:
-            predictions = score_chunk(chunk, self._scorer, f"{self._run}-{chunk.start}", is_typed=self._is_typed)
+            request_id = f"{self._run}-{chunk.start}"
+            predictions = score_chunk(chunk, self._scorer, request_id, is_typed=self._is_typed, dataset=self._dataset)
             if self._checkpoint:
                 self._checkpoint.keep(chunk.start, predictions)
         table, rejects, reasons = chunk.table, None, predictions.column(REASON)
@@ -288,8 +297,8 @@ class _Work:
             fits = reasons.is_null()
             rejects = _rejects(chunk, reasons)
             table, predictions = table.filter(fits), predictions.filter(fits)
-        label = labels_of(table)
-        table = typed_with_problems(table)[0] if self._is_typed else table
+        label = labels_of(table, self._dataset)
+        table = typed_with_problems(table, self._dataset)[0] if self._is_typed else table
         if self._version is not None:
             versions = pa.array(np.full(len(table), self._version, dtype=np.int64))
             predictions = predictions.set_column(2, MODEL_VERSION, versions)
@@ -304,7 +313,7 @@ class _Work:
         found = np.zeros(len(table), dtype=bool)
         for version, mask in masks.items():
             if mask:
-                found |= _in_training(table, mask) & pc.equal(versions, version).to_numpy()
+                found |= _in_training(table, mask, self._dataset or current()) & pc.equal(versions, version).to_numpy()
         return found
 
 
@@ -430,21 +439,20 @@ def with_reasons(table: pa.Table, rows: pa.Array, reasons: pa.Array) -> pa.Table
     return own.add_column(0, ROW, rows).append_column(REASON, reasons)
 
 
-def labels_of(piece: pa.Table) -> Labels:
-    """The labels as doubles, NaN where there is none.
+def labels_of(piece: pa.Table, dataset: Dataset | None = None) -> Labels:
+    """The labels as doubles, NaN where there is none; by default those of the dataset of this process.
 
     Examples
     --------
     >>> labels_of(pa.table({"shot_made_flag": [1, None]})).tolist()
     [1.0, nan]
     """
-    target = current().target
+    target = (dataset or current()).target
     name = target.name if target.name in piece.column_names else target.raw_name
     return numbers_of(piece.column(name)) if name in piece.column_names else np.full(len(piece), np.nan)
 
 
-def _in_training(piece: pa.Table, is_in_training: TrainingRowMask) -> npt.NDArray[np.bool_]:
-    dataset = current()
+def _in_training(piece: pa.Table, is_in_training: TrainingRowMask, dataset: Dataset) -> npt.NDArray[np.bool_]:
     described = [*dataset.features, dataset.id, dataset.target]
     held = {
         column.name: (column, column.name if column.name in piece.column_names else column.raw_name)

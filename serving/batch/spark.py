@@ -16,21 +16,12 @@ import pandas as pd
 import pyarrow as pa
 
 from data.cli.console import warn
-from data.schema import (
-    FEATURES,
-    IN_TRAINING,
-    MODEL_VERSION,
-    PREDICTION,
-    PROBABILITY,
-    RAW_COLUMN_NAMES,
-    TARGET,
-    Column,
-    feature_column,
-)
+from data.datasets import Column, Dataset
+from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY
 from data.spark.session import translate_errors
 from data.spark.tables import quote_identifier, read, stored_table, write_into
+from data.storage.dataset_reader import DatasetReader
 from data.storage.files import atomic_write, remove_path
-from data.storage.shot_reader import ShotReader
 from data.storage.tables import table_writer
 from serving.batch.local import BatchJob, BatchResult, check_rejects, with_reasons
 from serving.client.endpoint import ScoringError
@@ -41,8 +32,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_RESULT_TYPE = f"{TARGET} long, {PROBABILITY} double"
-_RESULT, _POSITION = "__result", "__position"
+_RESULT, _POSITION, _KEY = "__result", "__position", "__in_training_"
+_DATE, _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$", len("2000-10-31")
 _MAX_SHOWN = 10
 _RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
 _NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
@@ -110,7 +101,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
     SparkError
         If a job fails.
     """
-    reader = open_shots(batch.table, name=batch.name)
+    reader = open_shots(batch.table, name=batch.name, dataset=batch.dataset)
     with stored_table(reader, batch.out.parent) as path:
         return _score(session, batch, reader, path, uri, version, most_distinct, in_training)
 
@@ -118,7 +109,7 @@ def score_table(  # noqa: PLR0913 what is done, with what, and how it is counted
 def _score(  # noqa: PLR0913, PLR0917 see `score_table`
     session: "SparkSession",
     batch: BatchJob,
-    reader: ShotReader,
+    reader: DatasetReader,
     path: Path,
     uri: str,
     version: int,
@@ -127,35 +118,40 @@ def _score(  # noqa: PLR0913, PLR0917 see `score_table`
 ) -> tuple[BatchResult, GroupedScores]:
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
-    names = reader.schema.names
-    column_of = {name: name if name in names else RAW_COLUMN_NAMES[name] for name in FEATURES}
-    wrong, label = _wrong(column_of), _double(TARGET)
-    is_unreadable = f"NOT coalesce({label} IN (0, 1), {label} IS NULL)" if TARGET in names else "false"
+    names, dataset = reader.schema.names, reader.dataset
+    column_of = _stored_names(names, dataset)
+    target = column_of.get(dataset.target.name, "")
+    wrong, label = _wrong(column_of, dataset), _double(target)
+    is_unreadable = f"NOT coalesce({label} IN (0, 1), {label} IS NULL)" if target else "false"
     frame, numbered = read(session, path), read(session, path, position=_POSITION)
     with translate_errors():
         counts = [f"count_if({wrong}) AS rejected", f"count_if({is_unreadable}) AS unlabeled", "count(*) AS rows"]
         found = frame.selectExpr(*counts).collect()[0]
         if found["unlabeled"]:
             reader.unreadable_labels = found["unlabeled"]
-            readable = f"CASE WHEN NOT {is_unreadable} THEN {quote_identifier(TARGET)} END"
-            frame, numbered = (each.withColumn(TARGET, functions.expr(readable)) for each in (frame, numbered))
+            readable = f"CASE WHEN NOT {is_unreadable} THEN {quote_identifier(target)} END"
+            frame, numbered = (each.withColumn(target, functions.expr(readable)) for each in (frame, numbered))
     warn(reader.warning)
     rejected = found["rejected"]
-    bad = _rejects(numbered.where(wrong), rejected, batch, all_rows=rejected == found["rows"]) if rejected else None
+    bad = (
+        _rejects(numbered.where(wrong), rejected, batch, dataset, all_rows=rejected == found["rows"])
+        if rejected
+        else None
+    )
     good = frame.where(f"NOT ({wrong})") if rejected else frame
-    scored = _scored(session, good, uri, column_of)
+    scored = _scored(session, good, uri, column_of, dataset)
     output = [
         *map(quote_identifier, names),
-        f"{_RESULT}.{TARGET} AS {PREDICTION}",
+        f"{_RESULT}.{quote_identifier(dataset.target.name)} AS {PREDICTION}",
         f"{_RESULT}.{PROBABILITY} AS {PROBABILITY}",
         f"CAST({version} AS BIGINT) AS {MODEL_VERSION}",
     ]
     if in_training is not None:
-        scored = _with_training_column(session, scored, in_training, column_of, with_target=TARGET in names)
+        scored = _with_training_column(session, scored, in_training, column_of, dataset)
         output.append(IN_TRAINING)
     with atomic_write(batch.out) as partial:
         rows = write_into(scored.selectExpr(*output), partial)
-        scored, counted = _count(session, partial, most_distinct, names, with_training=in_training is not None)
+        scored, counted = _count(session, partial, most_distinct, target, with_training=in_training is not None)
     if bad is None:
         remove_path(batch.rejects)
     else:
@@ -164,32 +160,60 @@ def _score(  # noqa: PLR0913, PLR0917 see `score_table`
     return BatchResult(rows, rejected, scored.made, scored.in_training, (version,)), counted
 
 
-def _wrong(column_of: dict[str, str]) -> str:
+def _stored_names(names: list[str], dataset: Dataset) -> dict[str, str]:
+    """The stored names of the columns that the description has: their own, or those in raw tables."""
+    described = ((column.name, column.raw_name) for column in dataset.columns)
+    return {name: name if name in names else raw_name for name, raw_name in described if {name, raw_name} & {*names}}
+
+
+def _wrong(column_of: dict[str, str], dataset: Dataset) -> str:
     """SQL condition of a row that violates the schema, as `serving.shot_tables.problems_of`."""
-    return " OR ".join(_is_wrong(column_of[name], feature_column(name)) for name in FEATURES)
+    return " OR ".join(_is_wrong(column_of[column.name], column) for column in dataset.features)
 
 
 def _is_wrong(name: str, column: Column) -> str:
+    stored = quote_identifier(name)
+    conditions = _number_conditions(name, column) if column.is_numeric else _text_conditions(name, column)
+    fits = " AND ".join([f"{stored} IS NOT NULL", *conditions])
+    return f"NOT ({stored} IS NULL OR coalesce({fits}, false))" if column.nullable else f"NOT coalesce({fits}, false)"
+
+
+def _number_conditions(name: str, column: Column) -> Iterator[str]:
     value = _double(name)
-    minimum, maximum = (f"CAST({float(limit or 0)!r} AS DOUBLE)" for limit in (column.minimum, column.maximum))
-    fits = f"{value} BETWEEN {minimum} AND {maximum}"
-    if column.kind == "integer":
-        fits = f"{fits} AND {value} % 1 = 0"
-    return f"NOT coalesce({fits}, false)"
+    yield f"{value} IS NOT NULL AND {value} > CAST('-Infinity' AS DOUBLE) AND {value} < CAST('Infinity' AS DOUBLE)"
+    for end, comparison in zip(column.limits, (">=", "<="), strict=True):
+        if end is not None:
+            yield f"{value} {comparison} CAST({end!r} AS DOUBLE)"
+    if column.kind != "float":
+        yield f"{value} % 1 = 0"
+
+
+def _text_conditions(name: str, column: Column) -> Iterator[str]:
+    value = f"CAST({quote_identifier(name)} AS STRING)"
+    if column.kind == "date":
+        yield f"{value} RLIKE {_quoted(_DATE)} AND try_cast(left({value}, {_DAY}) AS DATE) >= DATE'0001-01-01'"
+    if column.allowed:
+        yield f"{value} IN ({', '.join(map(_quoted, column.allowed))})"
+
+
+def _quoted(text: str) -> str:
+    """A string in SQL."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _double(name: str) -> str:
     return f"try_cast({quote_identifier(name)} AS DOUBLE)"
 
 
-def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob, *, all_rows: bool) -> pa.Table:
+def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob, dataset: Dataset, *, all_rows: bool) -> pa.Table:
     """Rows that violate the schema with their reasons; an error if there are too many, or no others."""
     most = rejected if batch.max_rejected_rows is None else max(batch.max_rejected_rows, _MAX_SHOWN)
     with translate_errors():
         found = wrong.orderBy(_POSITION).limit(min(rejected, most)).toArrow()
     rows = found.drop_columns([_POSITION])
-    values, problems = features_of(rows)
-    reasons = {**problems_of(values), **problems}
+    values, problems = features_of(rows, dataset)
+    reasons = {**problems_of(values, dataset), **problems}
     rejects = with_reasons(rows, found.column(_POSITION), pa.array([reasons[row] for row in range(len(rows))]))
     check_rejects(rejected, batch, rejects, complete=True)
     if all_rows:
@@ -199,13 +223,21 @@ def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob, *, all_rows: bo
     return rejects
 
 
-def _scored(session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str]) -> "DataFrame":
+def _scored(
+    session: "SparkSession", good: "DataFrame", uri: str, column_of: dict[str, str], dataset: Dataset
+) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
+    result = f"{quote_identifier(dataset.target.name)} long, {PROBABILITY} double"
     with translate_errors(), _quiet():
-        predict = mlflow.pyfunc.spark_udf(session, uri, result_type=_RESULT_TYPE, env_manager="local")
-        features = [functions.expr(_double(column_of[name])) for name in FEATURES]
+        predict = mlflow.pyfunc.spark_udf(session, uri, result_type=result, env_manager="local")
+        features = [functions.expr(_value(column_of[column.name], column)) for column in dataset.features]
         return good.withColumn(_RESULT, predict(*features))
+
+
+def _value(name: str, column: Column) -> str:
+    """SQL of a cell as the model takes it: a double or a string."""
+    return _double(name) if column.is_numeric else f"CAST({quote_identifier(name)} AS STRING)"
 
 
 def _with_training_column(
@@ -213,19 +245,27 @@ def _with_training_column(
     scored: "DataFrame",
     in_training: TrainingLabels,
     column_of: dict[str, str],
-    *,
-    with_target: bool,
+    dataset: Dataset,
 ) -> "DataFrame":
     from pyspark.sql import functions  # noqa: PLC0415 an extra
 
-    if not with_target or not in_training.columns:
+    if dataset.target.name not in column_of or not in_training.columns:
         return scored.withColumn(IN_TRAINING, functions.lit(False))
-    keys = {name: f"__in_training_{place}" for place, name in enumerate(in_training.columns)}
-    known = in_training.rows[in_training.columns].astype("float64").drop_duplicates().rename(columns=keys)
+    keys = {name: f"{_KEY}{place}" for place, name in enumerate(in_training.columns)}
+    texts = {column.name for column in dataset.columns if not column.is_numeric and column.role == "feature"}
+    known = in_training.rows[in_training.columns]
+    known = known.astype({name: "object" if name in texts else "float64" for name in known})
+    known = known.drop_duplicates().rename(columns=keys)
     with translate_errors():
         seen = functions.broadcast(session.createDataFrame(known).withColumn(IN_TRAINING, functions.lit(True)))
-        same = " AND ".join(f"{_double(column_of.get(name, name))} = {key}" for name, key in keys.items())
-        labeled = f"{quote_identifier(TARGET)} IS NOT NULL"
+        values = {
+            key: f"CAST({quote_identifier(column_of[name])} AS STRING)"
+            if name in texts
+            else _double(column_of.get(name, name))
+            for name, key in keys.items()
+        }
+        same = " AND ".join(f"{value} = {key}" for key, value in values.items())
+        labeled = f"{quote_identifier(column_of[dataset.target.name])} IS NOT NULL"
         joined = scored.join(seen, functions.expr(f"{labeled} AND {same}"), "left")
         return joined.withColumn(IN_TRAINING, functions.expr(f"coalesce({IN_TRAINING}, false)"))
 
@@ -236,11 +276,11 @@ class _Totals(NamedTuple):
 
 
 def _count(
-    session: "SparkSession", folder: Path, most_distinct: int, names: list[str], *, with_training: bool
+    session: "SparkSession", folder: Path, most_distinct: int, target: str, *, with_training: bool
 ) -> tuple[_Totals, GroupedScores]:
     """Counts for the metrics. The size of what is collected does not depend on the number of rows."""
     predictions = read(session, folder)
-    is_labeled = f"{quote_identifier(TARGET)} IS NOT NULL" if TARGET in names else "false"
+    is_labeled = f"{quote_identifier(target)} IS NOT NULL" if target else "false"
     is_in_training = f"{IN_TRAINING} AND {is_labeled}" if with_training else "false"
     is_counted = f"{is_labeled} AND NOT {IN_TRAINING}" if with_training else is_labeled
     with translate_errors():
@@ -250,9 +290,9 @@ def _count(
             f"approx_count_distinct(CASE WHEN {is_counted} THEN {PROBABILITY} END, {_RELATIVE_ERROR}) AS values",
         ).collect()[0]
         totals = _Totals(int(row["made"]), int(row["in_training"]))
-        if TARGET not in names:
+        if not target:
             return totals, GroupedScores(np.empty(0), np.empty(0), np.empty(0))
-        made = f"CAST({_double(TARGET)} AS BIGINT)"
+        made = f"CAST({_double(target)} AS BIGINT)"
         counted = predictions.where(is_counted).selectExpr(PROBABILITY, f"{made} AS made")
         sums = ("count(*) AS rows", "sum(made) AS made", f"avg({PROBABILITY}) AS mean")
         if row["values"] <= most_distinct * _SURELY_MORE:

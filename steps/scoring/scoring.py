@@ -27,7 +27,7 @@ from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
 from serving import registry
 from serving.batch.chunks import Scorer
-from serving.batch.in_process import load_model
+from serving.batch.in_process import dataset_of, load_model
 from serving.batch.local import BatchJob, BatchResult, LocalScorer, TrainingRowMask, score_table
 from serving.client.endpoint import IN_FLIGHT, ROWS_PER_REQUEST, ScoringClient, ScoringError
 from serving.model import model_files
@@ -143,11 +143,15 @@ def _score(config: BatchScoringConfig, name: str) -> BatchScoringResult:
             scored, seconds = _score_here(requests, endpoint, tally, version)
     else:
         version = _champion()
+        dataset = dataset_of(version)
+        batch = replace(batch, dataset=dataset)
         if config.engine == "spark":
             scored, seconds = _score_with_spark(batch, config.master, tally, version)
         else:
             info("Scoring", f"with {registry.uri(version)} in this process")
-            scored, seconds = _score_here(batch, LocalScorer(load_model(version), int(version)), tally, version)
+            scored, seconds = _score_here(
+                batch, LocalScorer(load_model(version), int(version), dataset), tally, version
+            )
     metrics = {}
     if tally.rows:
         metrics = {**tally.evaluate(), "base_rate_log_loss": tally.base_rate_log_loss()}
@@ -184,7 +188,7 @@ def _score_here(
     batch: BatchJob, scorer: Scorer, tally: StreamingCounts, version: str | None
 ) -> tuple[BatchResult, float]:
     started = time.monotonic()
-    rows = open_shots(batch.table, name=batch.name).rows
+    rows = open_shots(batch.table, name=batch.name, dataset=batch.dataset).rows
     with progress_bar("scoring", rows or 0) as advance:
         scored = score_table(
             batch,

@@ -281,7 +281,7 @@ def test_where_every_row_is_refused_the_error_names_the_commonest_reason_and_not
 def test_rows_that_only_the_endpoint_refuses_are_found_by_halving(
     tmp_path: Path, endpoint: ScoringClient, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "problems_of", lambda _values: {})
+    monkeypatch.setattr(chunks, "problems_of", lambda _values, _dataset: {})
     done = score_table(job(tmp_path, broken(table), rejects=tmp_path / "rejects.parquet"), endpoint)
     assert (done.rows, done.rejected) == (2_996, 4)
     rejects = pd.read_parquet(tmp_path / "rejects.parquet")

@@ -17,7 +17,9 @@ from serving.batch.local import BatchJob, BatchResult, LocalScorer, score_table
 from serving.batch.spark import TrainingLabels
 from serving.batch.spark import score_table as score_with_spark
 from serving.client.endpoint import ScoringError
+from serving.model.packaging import with_categories
 from tests.serving.batch.test_local import shots
+from tests.serving.model import test_kinds as kinds
 from tests.spark import needs_java, small_session
 from tests.versions import GOOD, LoggedModels
 
@@ -49,7 +51,7 @@ def local(uri: str, batch: BatchJob, in_training: pd.DataFrame | None = None) ->
     tally = StreamingCounts()
     model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
     is_in_training = None if in_training is None else partial(is_among, labels=in_training)
-    scorer = LocalScorer(model, VERSION)
+    scorer = LocalScorer(model, VERSION, batch.dataset)
     return score_table(
         batch, scorer, version=VERSION, training_mask_of=lambda _version: is_in_training, count=tally.add
     ), tally
@@ -96,6 +98,32 @@ def test_the_real_shots_have_equal_rows_probabilities_and_metrics_on_both_engine
     assert there[0] == here[0]
     pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
     assert there[1].evaluate() == pytest.approx(here[1].evaluate(), abs=1e-6)
+
+
+def test_features_of_every_kind_have_equal_rows_probabilities_and_reasons_on_both_engines(tmp_path: Path) -> None:
+    dataset = with_categories(kinds.DATASET, kinds.rows(400))
+    model = str(kinds.logged_model(tmp_path, dataset))
+    table = kinds.rows(60).rename(columns={"day": "date"}).assign(row_id=range(60), note="it's passed through")
+    table.loc[1, "clinic"] = "never seen"
+    table.loc[2, "date"] = "2024-03-01 10:30"
+    wrong = [("ward", "c"), ("ward", None), ("date", "2024-02-30"), ("date", "soon"), ("urgent", 2.0), ("age", np.inf)]
+    for row, (name, value) in enumerate(wrong, 10):
+        table.loc[row, name] = value
+    path = in_parts(table, tmp_path / "visits.parquet")
+    names = ("local.parquet", "spark.parquet")
+    ours, its = (BatchJob(path, tmp_path / name, len(wrong), dataset=dataset) for name in names)
+    here, there = local(model, ours), spark(model, its)
+    assert there[0] == here[0]
+    assert there[0].rejected == len(wrong)
+    made, expected = (pd.read_parquet(job.out).sort_values("row_id", ignore_index=True) for job in (its, ours))
+    assert made["note"].unique().tolist() == ["it's passed through"]
+    pd.testing.assert_frame_equal(made, expected, check_exact=False, rtol=0, atol=1e-9)
+    reasons, of_local = (pd.read_parquet(job.rejects).sort_values("row_id", ignore_index=True) for job in (its, ours))
+    pd.testing.assert_frame_equal(reasons, of_local)
+    assert reasons["reason"].str.extract(r"column (\w+)")[0].tolist() == [
+        name.replace("date", "day") for name, _ in wrong
+    ]
+    assert there[1].evaluate() == pytest.approx(here[1].evaluate(), abs=1e-9)
 
 
 def test_rows_that_the_version_was_trained_on_are_marked_and_not_counted(tmp_path: Path, uri: str) -> None:

@@ -58,15 +58,8 @@ def rows(count: int) -> pd.DataFrame:
     return table
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return with_categories(DATASET, rows(400))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """Folder of a logged model."""
-    path = tmp_path_factory.mktemp("kinds")
+def logged_model(path: Path, dataset: Dataset) -> Path:
+    """Train on the rows, and log the model in a store in the folder."""
     table, inputs = rows(400), Inputs.of(dataset)
     model = gradient_boosting(inputs, 1).set_params(max_iter=40, min_samples_leaf=5, l2_regularization=0)
     pipeline = with_preprocessing("hgbc", model, inputs).fit(encoder_of(dataset).inputs(table), table["back"])
@@ -81,6 +74,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     found = Path(mlflow.artifacts.download_artifacts(info.model_uri))
     mlflow.set_tracking_uri(before)
     return found
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return with_categories(DATASET, rows(400))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """Folder of a logged model."""
+    return logged_model(tmp_path_factory.mktemp("kinds"), dataset)
 
 
 @pytest.fixture(scope="module")
