@@ -21,6 +21,9 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 
+# Entry points take the dataset as a parameter; servers and the app take it from the environment.
+DATASET = $(if $(KOBE_SHOT_DATASET),-P dataset="$(KOBE_SHOT_DATASET)")
+
 # `mlflow run` waits four minutes for an unavailable tracking server, and creates a new store from an empty file.
 CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) python -m serving.registry.reachability ;; esac; \
 	if [ -z "$$MLFLOW_TRACKING_URI" ] && [ -e mlflow.db ] && [ ! -s mlflow.db ]; then \
@@ -57,7 +60,7 @@ $(SPARK_READY): $(READY)
 
 main: env ## Acquire, prepare, train, register, serve, score, monitor and report (SOURCE=auto)
 	@$(CHECK_STORE)
-	mlflow run . -e main --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
+	mlflow run . -e main --env-manager local $(DATASET) -P source="$(SOURCE)" $(ARGUMENTS)
 
 entrega: export ALUNO := $(value ALUNO)
 entrega: export DISCIPLINA := $(value DISCIPLINA)
@@ -66,7 +69,7 @@ entrega: export PROFESSOR := $(value PROFESSOR)
 entrega: env ## Write the report to hand in to docs/entrega: Markdown, HTML, images, PDF (ALUNO='Ana Lima' DISCIPLINA=... PROFESSOR=...)
 	@$(CHECK_STORE)
 	@[ -n "$$MLFLOW_TRACKING_URI" ] || [ -e mlflow.db ] || $(MAKE) main
-	mlflow run . -e relatorio --env-manager local -P out=docs/entrega -P screenshots=yes \
+	mlflow run . -e relatorio --env-manager local $(DATASET) -P out=docs/entrega -P screenshots=yes \
 		-P aluno="$$ALUNO" -P disciplina="$$DISCIPLINA" -P professor="$$PROFESSOR" $(ARGUMENTS)
 	@echo "To hand in: git add docs/entrega && git commit -m 'Entrega' && git push"
 
@@ -132,11 +135,11 @@ ui: env ## Open the MLflow UI on 127.0.0.1 (PORT=5000)
 
 retrain: env ## Decide whether to retrain, and if so train, compare and promote (ARGUMENTS='-P mode=dry_run')
 	@$(CHECK_STORE)
-	mlflow run . -e retreino --env-manager local $(ARGUMENTS)
+	mlflow run . -e retreino --env-manager local $(DATASET) $(ARGUMENTS)
 
 roll-back: env ## Restore the previous champion (ARGUMENTS='-P version=2 -P reason=...')
 	@$(CHECK_STORE)
-	mlflow run . -e reverter --env-manager local $(ARGUMENTS)
+	mlflow run . -e reverter --env-manager local $(DATASET) $(ARGUMENTS)
 
 verify: env ## Compare the files of every registered version with the registry (ARGUMENTS='--record 3' records those of 0.1.0)
 	python -m serving.registry.verify $(ARGUMENTS)
@@ -149,7 +152,7 @@ history: env ## Show champions and decisions (ARGUMENTS='--limit 50')
 
 operation: env ## Backtest the retraining policy vs. never and always retraining (SOURCE=auto)
 	@$(CHECK_STORE)
-	mlflow run . -e operacao --env-manager local -P source="$(SOURCE)" $(ARGUMENTS)
+	mlflow run . -e operacao --env-manager local $(DATASET) -P source="$(SOURCE)" $(ARGUMENTS)
 
 bench-loop: env ## Measure how often worse, equal and better challengers are promoted (after make main)
 	python -m bench.loop $(ARGUMENTS)

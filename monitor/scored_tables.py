@@ -52,7 +52,7 @@ def read(path: Path, max_rows: int | None, dataset: Dataset) -> SampledTable:
     TableError
         See `monitor.store.tables.read_scored`.
     """
-    with _translate_errors(path):
+    with _translate_errors(path, dataset):
         table, rows = _read(path, max_rows, dataset)
     return SampledTable(validate_scored_table(table, path, dataset), rows)
 
@@ -73,11 +73,11 @@ def pieces(path: Path, dataset: Dataset, version: str = "") -> Iterator[pd.DataF
         See `read_scored`; raised at the invalid chunk.
     """
     columns = sketched(dataset)
-    with _translate_errors(path):
+    with _translate_errors(path, dataset):
         reader = DatasetReader(path, (*columns, MODEL_VERSION) if version else columns, dataset=dataset)
         chunks = reader.chunks(CHUNK_ROWS)
     while True:
-        with _translate_errors(path):
+        with _translate_errors(path, dataset):
             chunk = next(chunks, None)
         if chunk is None:
             return
@@ -141,12 +141,12 @@ def _read(path: Path, max_rows: int | None, dataset: Dataset) -> tuple[pd.DataFr
 
 
 @contextlib.contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path, dataset: Dataset) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, TableError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1])
-        message = f"{display_path(path)} cannot be read: expected a Parquet or CSV table of shots; {reason}"
+        message = f"{display_path(path)} cannot be read: expected a Parquet or CSV table of {dataset.rows}; {reason}"
         raise TableError(message) from error
 
 

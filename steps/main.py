@@ -70,7 +70,10 @@ def run(config: MainConfig) -> None:
         with registry.rollback_on_failure():
             trained = treinamento.run(part(TrainingConfig, config))
             if registry.champion() is None and not config.endpoint:
-                message = f"There is no champion to score with: version {trained.version} was {trained.note}."
+                message = (
+                    f"There is no champion to score with: version {trained.version} was {trained.note}. Give more "
+                    f"{config.description.rows} or better features, or score with a server: endpoint=URL."
+                )
                 raise registry.RegistryError(message)
             applied = aplicacao.run(BatchScoringConfig(**part(ScoringConfig, config).model_dump()))
             log_records(_records(trained, applied))

@@ -77,12 +77,12 @@ def check_current(current: str) -> str:
 
 
 class MonitoramentoConfig(EngineConfig):
-    """Compare scored shots with the champion's test rows; log every metric, a status and a report."""
+    """Compare scored rows with the champion's test rows; log every metric, a status and a report."""
 
     current: Annotated[str, AfterValidator(check_current)] = Field(
         default=APPLICATION,
         description=f"{APPLICATION} (the latest table that aplicacao scored), {LOG} (the inference log), "
-        f"{TRAIN}, {TEST}, or a table of shots: a file, a folder or a table of a database",
+        f"{TRAIN}, {TEST}, or a table of rows: a file, a folder or a table of a database",
     )
     reference: Literal["base_test", "base_train"] = Field(
         default="base_test", description="the labeled rows that the current rows are compared with"

@@ -94,10 +94,11 @@ def _verify_predictions(version: str) -> str:
     recorded = registry.read_tag(tags, PREDICTIONS_SHA256)
     if not recorded:
         return "the version has no hash of its predictions at registration"
+    registered = datasets.current().rows
     if recorded == found:
-        return "bit-identical on 512 shots to those at registration"
+        return f"bit-identical on 512 {registered} to those at registration"
     if registry.read_tag(tags, ROUNDED_PREDICTIONS_SHA256) == prediction_hash(uri, ROUNDED_DECIMALS):
-        return f"equal on 512 shots to those at registration, to {ROUNDED_DECIMALS} decimals (another machine)"
+        return f"equal on 512 {registered} to those at registration, to {ROUNDED_DECIMALS} decimals (another machine)"
     message = (
         f"The predictions of version {version} of {registry.model()} differ from those at its registration: "
         "its files or the libraries have changed. Nothing was rolled back; give another version."

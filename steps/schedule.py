@@ -92,7 +92,7 @@ def check_schedule(text: str) -> str:
 
 
 class ScheduledConfig(CommandConfig):
-    """Monitor scored shots and decide whether to retrain, on a schedule, until SIGTERM."""
+    """Monitor scored rows and decide whether to retrain, on a schedule, until SIGTERM."""
 
     schedule: Annotated[str, AfterValidator(check_schedule)] = Field(
         default="17 6 * * *",
@@ -100,7 +100,7 @@ class ScheduledConfig(CommandConfig):
     )
     current: Literal["log", "application"] = Field(
         default="log",
-        description="source of the scored shots: the inference log, or the latest table that aplicacao scored",
+        description="source of the scored rows: the inference log, or the latest table that aplicacao scored",
     )
     retention: bool = Field(
         default=True,

@@ -114,6 +114,18 @@ class PlausibilityCheck:
         self._tenfold += int((wrong & (np.abs(distance / 10 - feet) <= MAX_DIFFERENCE_FEET)).sum())
         self._short += int((wrong & (np.abs(distance / 0.3048 - feet) <= 2 * MAX_DIFFERENCE_FEET)).sum())
 
+    def _require_both_labels(self) -> None:
+        dataset, labeled = self.dataset, self._made + self._missed
+        if labeled < _MIN_ROWS or (self._made and self._missed):
+            return
+        found = dataset.positive if self._made else dataset.negative
+        message = (
+            f"{self.name}: expected {dataset.positive} and {dataset.negative} {dataset.rows}; found {labeled:,} "
+            f"{found} ones only. Is {dataset.target.name} the outcome? "
+            "Give a table with both, or another target."
+        )
+        raise SchemaError(message)
+
     def finish(self) -> None:
         """Print warnings about a few rows.
 
@@ -123,12 +135,9 @@ class PlausibilityCheck:
             If most rows contradict themselves, or all labeled shots are made.
         """
         place = self.dataset.court
-        if self._made >= _MIN_ROWS and not self._missed and place is None:
-            message = (
-                f"{self.name}: expected {self.dataset.positive} and {self.dataset.negative} {self.dataset.rows}; found "
-                f"{self._made:,} {self.dataset.positive} ones only."
-            )
-            raise SchemaError(message)
+        if place is None:
+            self._require_both_labels()
+            return
         if self._made >= _MIN_ROWS and not self._missed:
             message = (
                 f"{self.name}: expected made and missed shots; found {self._made:,} made shots and no missed one. The "
@@ -136,8 +145,6 @@ class PlausibilityCheck:
                 "context_measure_simple='FGA'."
             )
             raise SchemaError(message)
-        if place is None:
-            return
         names = ", ".join(self.dataset.column(name).raw_name for name in (place.y, place.x))
         self._finish(self._distance, self._distance_advice(), f"{place.distance} and the position ({names})")
         self._finish(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from data.acquisition.raw_tables import simulation
-from data.datasets import Dataset, current, raw_folder
+from data.datasets import Dataset, current, for_dataset, raw_folder
 from data.datasets import default as default_dataset
 from data.errors import SourceError
 from data.storage.files import atomic_write, display_path, sha256, write_text
@@ -126,9 +126,9 @@ def read_provenance(raw: Path | None = None, dataset: Dataset | None = None) -> 
     raw = raw or raw_folder(dataset)
     missing = [name for name in dataset.raw_tables if not (raw / name).exists()]
     if missing:
-        message = (
-            f"{display_path(raw)} lacks {' and '.join(missing)}. Acquire the files first: mlflow run . -e aquisicao"
-        )
+        source = " -P source=TABLE" if dataset.source is None else ""
+        advice = f"{for_dataset('mlflow run . -e aquisicao')}{source}"
+        message = f"{display_path(raw)} lacks {' and '.join(missing)}. Acquire the files first: {advice}"
         raise SourceError(message)
     hashes, record = file_hashes(raw, dataset), raw / _RECORD
     if hashes == PUBLIC_SHA256 or not record.is_file():
@@ -142,9 +142,8 @@ def read_provenance(raw: Path | None = None, dataset: Dataset | None = None) -> 
     if not changed:
         return recorded
     if all(hashes[name] == recorded.previous_sha256.get(name) for name in changed):
-        message = (
-            f"The last acquisition into {display_path(raw)} was interrupted. Run it again: mlflow run . -e aquisicao"
-        )
+        again = for_dataset("mlflow run . -e aquisicao")
+        message = f"The last acquisition into {display_path(raw)} was interrupted. Run it again: {again}"
         raise IncompleteAcquisitionError(message)
     message = (
         f"{' and '.join(changed)} in {display_path(raw)}: wrong checksum; expected the bytes that were acquired from "

@@ -22,6 +22,7 @@ from data.validation import MAX_SHOWN, Violations, violation_error, violation_te
 
 _LABELS = (0, 1)
 _MAX_IDS_SHOWN = 5
+_IS_VALID, _TABLE, _BEFORE, _TABLE_BEFORE = "__is_valid", "__table", "__before", "__table_before"
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class RawShots:
     @cached_property
     def counts(self) -> Mapping[str, int]:
         """Number of rows that are rejected, complete and incomplete, by what they miss, and by label."""
-        checked = self.table.select(**self._model_columns(self.table), is_valid=self._is_valid())
-        complete = checked.is_valid & self._is_complete(checked)
+        checked = self.table.select(**self._model_columns(self.table), **{_IS_VALID: self._is_valid()})
+        complete = checked[_IS_VALID] & self._is_complete(checked)
         conditions = {
-            "rejected": ~checked.is_valid,
+            "rejected": ~checked[_IS_VALID],
             "complete": complete,
-            "incomplete": checked.is_valid & ~complete,
-            **{f"missing_{name}": checked.is_valid & checked[name].isnull() for name in self.needed},
+            "incomplete": checked[_IS_VALID] & ~complete,
+            **{f"missing_{name}": checked[_IS_VALID] & checked[name].isnull() for name in self.needed},
             **{f"label_{label}": complete & (checked[self.dataset.target.name] == label) for label in _LABELS},
         }
         return self._count(checked, conditions)
@@ -108,7 +109,7 @@ class RawShots:
 
     def violations(self) -> Violations:
         """The number of violations and the first ones, for an error message."""
-        broken = {column: f"broken_{column.raw_name}" for column in self._violations()}
+        broken = {column: f"__broken_{column.raw_name}" for column in self._violations()}
         marked = self.table.mutate(**{broken[column]: each for column, each in self._violations().items()})
         rows = marked.filter(reduce(or_, (marked[mark] for mark in broken.values())))
         rows = rows.select(POSITION, *(column.raw_name for column in broken), *broken.values())
@@ -202,15 +203,15 @@ def shared_ids(*tables: RawShots) -> list[SharedIds]:
     ids = ibis.union(*[_ids(table, place) for place, table in enumerate(tables)])
     # The order puts equal ids one after the other.
     parts = [ids[name] % engine.partitions] * (engine.partitions > 1)
-    window = ibis.window(group_by=parts, order_by=[ids[name], ids.place])
-    pairs = ids.mutate(before=ids[name].lag().over(window), place_before=ids.place.lag().over(window))
-    pairs = pairs.filter(pairs[name] == pairs.before)
-    counted = pairs.group_by("place_before", "place").aggregate(count=pairs[name].nunique())
+    window = ibis.window(group_by=parts, order_by=[ids[name], ids[_TABLE]])
+    pairs = ids.mutate(**{_BEFORE: ids[name].lag().over(window), _TABLE_BEFORE: ids[_TABLE].lag().over(window)})
+    pairs = pairs.filter(pairs[name] == pairs[_BEFORE])
+    counted = pairs.group_by(_TABLE_BEFORE, _TABLE).aggregate(count=pairs[name].nunique())
     found = []
     for row in engine.rows(counted):
-        same = pairs.filter((pairs.place_before == row["place_before"]) & (pairs.place == row["place"]))
+        places = (row[_TABLE_BEFORE], row[_TABLE])
+        same = pairs.filter((pairs[_TABLE_BEFORE] == places[0]) & (pairs[_TABLE] == places[1]))
         examples = engine.rows(same.select(name).distinct().order_by(name).limit(_MAX_IDS_SHOWN))
-        places = (row["place_before"], row["place"])
         found.append(SharedIds(places, row["count"], [example[name] for example in examples]))
     return sorted(found, key=lambda shared: (shared.tables[0] != shared.tables[1], shared.tables))
 
@@ -250,7 +251,7 @@ def check_ids(*tables: RawShots) -> None:
 
 def _ids(table: RawShots, place: int) -> ir.Table:
     rows = table.valid()
-    return rows.select(place=ibis.literal(place), **{table.dataset.id.name: whole(rows[table.dataset.id.raw_name])})
+    return rows.select(**{_TABLE: ibis.literal(place), table.dataset.id.name: whole(rows[table.dataset.id.raw_name])})
 
 
 def validate_pair(folder: Path, dataset: Dataset | None = None) -> None:

@@ -14,9 +14,10 @@ from data.engines.ranks import smallest_with_rows
 from data.errors import SchemaError
 from data.rules import value_of, whole
 
-IS_DEVELOPMENT, IS_PRODUCTION = "_is_development", "_is_production"
+IS_DEVELOPMENT, IS_PRODUCTION = "__is_development", "__is_production"
 
 _SEED = 0
+_TIME, _ID = "__time", "__id"
 _DEFAULT = Rows(share=0.2)
 
 
@@ -81,12 +82,12 @@ def _production(dataset: Dataset) -> Rows:
 def _with_last(engine: Engine, table: ir.Table, dataset: Dataset, rows: float) -> ir.Table:
     """Mark the last rows by time as production, rows of one time together; random rows without a time."""
     if dataset.time is not None:
-        table = table.mutate(_time=_comparable(dataset.time, table[dataset.time.raw_name]))
-        first = smallest_with_rows(engine, table, "_time", rows, latest=True)
-        return table.mutate(**{IS_PRODUCTION: table["_time"] >= first}).drop("_time")
-    table = with_hash(table.mutate(_id=whole(table[dataset.id.raw_name])), "_id", _SEED)
+        table = table.mutate(**{_TIME: _comparable(dataset.time, table[dataset.time.raw_name])})
+        first = smallest_with_rows(engine, table, _TIME, rows, latest=True)
+        return table.mutate(**{IS_PRODUCTION: table[_TIME] >= first}).drop(_TIME)
+    table = with_hash(table.mutate(**{_ID: whole(table[dataset.id.raw_name])}), _ID, _SEED)
     last = smallest_with_rows(engine, table, HASH, rows)
-    return table.mutate(**{IS_PRODUCTION: table[HASH] <= last}).drop("_id", HASH)
+    return table.mutate(**{IS_PRODUCTION: table[HASH] <= last}).drop(_ID, HASH)
 
 
 def _selected(table: ir.Table, dataset: Dataset, rows: Rows) -> ir.BooleanColumn:
@@ -109,7 +110,4 @@ def _constant(column: Column, value: object) -> object:
     """A value of the description as the column holds it."""
     if not column.is_numeric:
         return str(value)
-    if isinstance(value, str):
-        message = f"expected a number for {column.name}, which is a column of numbers; found {value!r}"
-        raise SchemaError(message)
     return int(value) if isinstance(value, bool) else value

@@ -24,6 +24,7 @@ from data.storage.tables import ATTRIBUTES, table_writer
 from data.validation import check_columns
 
 _PLAUSIBILITY_ROWS = 100_000
+_MAX_UNREADABLE_LABELS = 0.01
 _NUMBERS = {"integer": pa.int64(), "boolean": pa.int64(), "float": pa.float64()}
 
 
@@ -134,8 +135,13 @@ class SourceTable:
         ------
         SchemaError
             If most rows contradict themselves.
+        SourceError
+            If the target has more than two values.
         """
-        self._checked().finish()
+        plausibility = self._checked()
+        with _translate_reader_errors():
+            self._reader.require_labels(self.rows, _MAX_UNREADABLE_LABELS)
+        plausibility.finish()
         warn(self._reader.warning)
 
     def _checked(self) -> PlausibilityCheck:

@@ -81,10 +81,12 @@ def parse_args(config_class: type[Config], arguments: Sequence[str]) -> Config:
     try:
         return CliApp.run(config_class, cli_args=list(arguments))
     except ValidationError as error:
-        for problem in error.errors():
-            console.error(_message(config_class, problem["loc"], problem["msg"], problem["input"]))
+        problems = error.errors()
     except SettingsError as error:
+        problems = []
         console.error(f"{_program()}:", error)
+    for problem in problems:
+        console.error(_message(config_class, problem["loc"], problem["msg"], problem["input"]))
     console.error("Nothing was done.", f"All parameters: python -m {_program()} --help")
     sys.exit(_USAGE_EXIT_CODE)
 

@@ -1,6 +1,7 @@
 """The dataset that a process works on: its registered model, experiment and folders are those of this dataset."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -77,6 +78,25 @@ def log_file() -> Path:
     """The SQLite file that servers of the dataset of this process log to by default."""
     name = current().name
     return INFERENCE_LOG if name == DEFAULT else INFERENCE_LOG.with_stem(f"{INFERENCE_LOG.stem}_{name}")
+
+
+def for_dataset(command: str) -> str:
+    """A command as a person types it for the dataset of this process.
+
+    Examples
+    --------
+    >>> for_dataset("mlflow run . -e aquisicao")
+    'mlflow run . -e aquisicao'
+    >>> with use("kobe_full"):
+    ...     for_dataset("mlflow run . -e aquisicao"), for_dataset("make serve")
+    ('mlflow run . -e aquisicao -P dataset=kobe_full', 'KOBE_SHOT_DATASET=kobe_full make serve')
+    """
+    name = current_name()
+    if name == DEFAULT:
+        return command
+    if command.startswith("mlflow run"):
+        return f"{command} -P {shlex.quote(f'dataset={name}')}"
+    return f"{VARIABLE}={shlex.quote(name)} {command}"
 
 
 def _folder(root: Path, dataset: Dataset) -> Path:

@@ -20,8 +20,8 @@ NUMERIC: tuple[Kind, ...] = ("float", "integer", "boolean")
 """Kinds whose values are doubles in prepared tables."""
 CATEGORICAL: tuple[Kind, ...] = ("category", "string")
 
-RESERVED = ("prediction", "probability", "model_version", "in_training", "reason", "request_id")
-"""Names that scoring adds to tables, which no column can have."""
+RESERVED = ("prediction", "probability", "model_version", "in_training", "reason", "request_id", "time")
+"""Names that scoring and its log add to tables, which no column can have; one may have it in raw tables."""
 ROW_ID = "row_id"
 """Name of the id of a table whose description names none: the number of the row in the source."""
 
@@ -318,6 +318,12 @@ class Rows(_Part):
         return f"{self.column}{since}{until}" if self.column else f"{self.share:.4g} of the rows" if self.share else ""
 
     @property
+    def constants(self) -> tuple[tuple[str, Value], ...]:
+        """The values that select the rows, each with its key."""
+        ends = (("since", self.since), ("until", self.until))
+        return (*(("values", value) for value in self.values), *((key, end) for key, end in ends if end is not None))
+
+    @property
     def is_given(self) -> bool:
         """Whether the description selects rows of this part."""
         return bool(self.column) or self.share is not None
@@ -514,7 +520,11 @@ class Dataset(_Part):
         reserved = set(map(folded, RESERVED))
         for column in self.columns:
             if folded(column.name) in reserved:
-                yield f"columns.{column.name}: scoring adds a column of this name; expected another, with this raw_name"
+                advice = f"expected another name, and raw_name = {column.name!r}"
+                yield f"columns.{column.name}: scoring adds a column of this name; {advice}"
+            for alias in column.aliases:
+                if folded(alias) in reserved:
+                    yield f"columns.{column.name}.aliases: scoring adds a column {alias!r}; expected another name"
             for name in dict.fromkeys(map(folded, column.names)):
                 if name in spelled:
                     yield (
@@ -534,22 +544,30 @@ class Dataset(_Part):
                     )
 
     def _rows_problems(self) -> Iterable[str]:
-        known = {column.name for column in self.columns}
-        targets = [column.name for column in self._of_role("target")]
         tables = self.raw_tables
         if len(set(tables)) < len(tables):
             yield f"development, production: expected two tables; found {tables[0]} twice"
         for part, rows in (("development", self.development), ("production", self.production)):
-            if rows.column and rows.column not in known:
-                yield f"{part}.column: expected the name of a column; found {rows.column!r}"
-            elif rows.column in targets:
-                yield f"{part}.column: expected a column that is known before the label; found the target"
+            if rows.column:
+                yield from self._selection_problems(part, rows)
         if self.development.share is not None:
             yield "development: expected share in production only; development is the rest"
         if self.test.strategy == "time" and self.time is None:
             yield "test.strategy: 'time' needs a column of role 'time'; found none"
         if self.test.strategy == "group" and self.group is None:
             yield "test.strategy: 'group' needs a column of role 'group'; found none"
+
+    def _selection_problems(self, part: str, rows: Rows) -> Iterable[str]:
+        column = next((column for column in self.columns if column.name == rows.column), None)
+        if column is None:
+            yield f"{part}.column: expected the name of a column; found {rows.column!r}"
+        elif column.role == "target":
+            yield f"{part}.column: expected a column that is known before the label; found the target"
+        elif column.is_numeric:
+            texts = [(key, value) for key, value in rows.constants if isinstance(value, str)]
+            yield from (
+                f"{part}.{key}: expected a number, as {column.name} is; found {value!r}" for key, value in texts
+            )
 
     @property
     def features(self) -> tuple[Column, ...]:

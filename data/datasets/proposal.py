@@ -32,6 +32,14 @@ _LINE = 60
 _NULLS = ("", "nan", "none", "null", "na", "n/a", "<na>", "?", "-")
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 _DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
+_OTHER_DATE = r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}([T ].*)?"
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_TIME = re.compile(r"(.*_)?(time|timestamp|ts|at|epoch|unix|date|datetime|created|updated|when|on)(_(utc|ms|us|ns|s))?")
+_ISO = "2013-10-29"
+_SINCE_1970 = "since 1970"
+_MIN_IN_ORDER = 0.99
+_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_FIRST_SECOND, _LAST_SECOND = 10**8, 4 * 10**9
 _ID = re.compile(r"(^|.*_)(id|no|nr|num|number|key|index|uuid)\d?|id[a-z]?")
 _TARGET = re.compile(
     r"(is_|has_|was_)?(target|label|class|outcome|response|y|flag|made|success|survived|survival|churn(ed)?|default(ed)?"
@@ -93,6 +101,7 @@ def propose(path: Path, name: str, target: str = "", row_count: int = SAMPLE_ROW
     if not table.num_rows or not names:
         message = f"{name}: expected rows and columns; found {table.num_rows:,} rows and {len(names)} columns."
         raise DatasetError(message)
+    _refuse_twins(names, name)
     own = _names(names)
     guesses = [_guess(own[each], each, table.column(each)) for each in names]
     label = _target(guesses, target, name)
@@ -103,12 +112,24 @@ def propose(path: Path, name: str, target: str = "", row_count: int = SAMPLE_ROW
     return "\n".join(_text(_dataset_name(name), label, guesses, f"{rows}{sampled}", name)) + "\n"
 
 
+def _refuse_twins(names: Sequence[str], table: str) -> None:
+    spelled: dict[str, str] = {}
+    for name in names:
+        other = spelled.setdefault(folded(name), name)
+        if other != name:
+            message = (
+                f"{table}: {other} and {name} have the same name, apart from case, spaces, dashes, dots and "
+                "underscores. Rename one of them in the table."
+            )
+            raise DatasetError(message)
+
+
 def _names(names: Sequence[str]) -> dict[str, str]:
     """Names that suit requests and databases: lower-case letters, digits and underscores."""
     found: dict[str, str] = {}
     taken = set(map(folded, RESERVED))
     for name in names:
-        base = re.sub(r"\W+", "_", name.strip().lower()).strip("_") or "column"
+        base = re.sub(r"\W+", "_", _CAMEL.sub("_", name.strip()).lower()).strip("_") or "column"
         base = f"c_{base}" if base[0].isdigit() else base
         own, number = base, 2
         while folded(own) in taken:
@@ -153,9 +174,21 @@ def _guess(name: str, raw_name: str, column: pa.ChunkedArray) -> Guess:
     if set(numbers.unique()) == {0, 1}:
         return Guess(name, raw_name, "feature", "boolean", ("0 and 1 only",), numbers, nulls)
     is_integer = bool((numbers % 1 == 0).all())
+    unit = _unit_since_1970(name, numbers) if is_integer else ""
     shown = f"{numbers.min():.6g} to {numbers.max():.6g}"
     reason = f"{'integers' if is_integer else 'numbers'}, {shown}, {numbers.nunique():,} distinct"
+    if unit:
+        first, last = (pd.Timestamp(end / _UNITS[unit], unit="s").date() for end in (numbers.min(), numbers.max()))
+        reason = f"{unit} {_SINCE_1970}, {first} to {last}"
     return Guess(name, raw_name, "feature", "integer" if is_integer else "float", (reason,), numbers, nulls)
+
+
+def _unit_since_1970(name: str, numbers: "pd.Series[float]") -> str:
+    """The unit of integers that count from 1970 by their name and their size; empty for others."""
+    if not _TIME.fullmatch(name):
+        return ""
+    fits = (unit for unit, per in _UNITS.items() if numbers.between(_FIRST_SECOND * per, _LAST_SECOND * per).all())
+    return next(fits, "")
 
 
 def _text_kind(values: "pd.Series[str]") -> tuple[Kind, str]:
@@ -164,7 +197,10 @@ def _text_kind(values: "pd.Series[str]") -> tuple[Kind, str]:
         return "boolean", f"{' and '.join(sorted(values.unique()))} only"
     if distinct <= MAX_CATEGORIES and distinct * _ROWS_PER_CATEGORY <= len(values):
         return "category", f"{distinct} distinct strings"
-    return "string", f"{distinct:,} distinct strings in {len(values):,} rows"
+    reason = f"{distinct:,} distinct strings in {len(values):,} rows"
+    if len(values) and values.str.fullmatch(_OTHER_DATE).all():
+        return "string", f"{reason}: dates such as {values.iloc[0]}, which are read as {_ISO} only"
+    return "string", reason
 
 
 def _target(guesses: Sequence[Guess], target: str, table: str) -> Guess:
@@ -204,31 +240,52 @@ def _relabeled(guess: Guess, reason: str) -> Guess:
 
 def _with_roles(guesses: Sequence[Guess], label: Guess, rows: int) -> list[Guess]:
     """Guess the roles of the columns that are not the label."""
-    times = [guess for guess in guesses if guess.kind == "date" and _reason_to_pass(guess, rows) == ""]
-    ids = [
-        guess
-        for guess in guesses
-        if guess.kind == "integer" and is_id_name(guess.name) and guess.cells.nunique() == rows
-    ]
+    ids = [guess for guess in guesses if _numbers_rows(guess, rows)]
+    named = [guess for guess in ids if is_id_name(guess.name)] or ids
     groups = [guess for guess in guesses if is_id_name(guess.name) and _is_group(guess, rows)]
     # Rows of one group are usually next to each other.
     group = max(groups, key=lambda guess: (guess.cells == guess.cells.shift()).mean(), default=None)
+    time = _time([guess for guess in guesses if _is_time(guess) and _reason_to_pass(guess, rows) == ""])
     found = []
     for guess in guesses:
         role: Role = "feature"
-        if guess in ids[:1]:
-            role, reason = "id", "an integer of each row, and a name of ids"
+        if guess in named[:1]:
+            role, reason = "id", "an integer of each row" + ", and a name of ids" * is_id_name(guess.name)
         elif guess is group:
             role, reason = "group", f"a name of ids, each on {rows / guess.cells.nunique():.0f} rows on average"
-        elif guess in times[:1]:
-            role, reason = "time", "the first column of dates"
+        elif guess is time:
+            role = "time"
+            reason = "dates in the order of the rows" if _is_in_order(guess) else "the first column of dates"
         else:
-            reason = _reason_to_pass(guess, rows) or ("a date" if guess in times else "")
+            reason = _reason_to_pass(guess, rows) or ("a date" if _is_time(guess) else "")
+            reason = reason or ("it numbers the rows" if guess in ids else "")
             role = "pass_through" if reason else "feature"
             reason = f"no feature: {reason}" if reason else _oddity(guess, label)
         reasons = (reason, *guess.reasons)
         found.append(Guess(guess.name, guess.raw_name, role, guess.kind, reasons, guess.cells, guess.nulls))
     return found
+
+
+def _numbers_rows(guess: Guess, rows: int) -> bool:
+    """Whether a column is an integer of each row, by its name or because the numbers have no gap."""
+    if guess.kind != "integer" or guess.cells.nunique() < rows:
+        return False
+    numbers = guess.cells.astype(float)
+    return is_id_name(guess.name) or guess.name.endswith("id") or bool(numbers.max() - numbers.min() == rows - 1)
+
+
+def _is_time(guess: Guess) -> bool:
+    return guess.kind == "date" or any(_SINCE_1970 in reason for reason in guess.reasons)
+
+
+def _time(guesses: Sequence[Guess]) -> Guess | None:
+    """The column that orders the rows: often the table is sorted by it, and other dates are facts of a row."""
+    return min(guesses, key=lambda guess: (not _is_in_order(guess), guess.kind != "date"), default=None)
+
+
+def _is_in_order(guess: Guess) -> bool:
+    pairs = (guess.cells.to_numpy()[1:] >= guess.cells.to_numpy()[:-1]).astype(float)
+    return len(pairs) > 0 and bool(pairs.mean() >= _MIN_IN_ORDER)
 
 
 def _reason_to_pass(guess: Guess, rows: int) -> str:

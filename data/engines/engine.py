@@ -16,7 +16,7 @@ from data.storage.tables import TableReader
 # A column that is used several times is computed once, in a select of its own.
 ibis.options.sql.fuse_selects = False
 
-POSITION = "_position"
+POSITION = "__position"
 """Name of the column of row numbers, from 0, that `Engine.read` adds."""
 
 

@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 Integers = TypeVar("Integers", npt.NDArray[np.int64], int, ir.IntegerColumn)
 
-HASH = "_hash"
+HASH = "__hash"
+"""The name of no column of a dataset starts with two underscores."""
+_LEFT, _RIGHT = "__left", "__right"
 
 _ROUNDS = 6
 _HALF = (1 << 32) - 1
@@ -36,11 +38,11 @@ def hashed(ids: Integers, seed: int) -> Integers:
 def with_hash(table: ir.Table, column: str, seed: int) -> ir.Table:
     """Add the column ``HASH``: `hashed` of a column of bigints."""
     left, right = _halves(table[column])
-    table = table.mutate(_left=left, _right=right)
+    table = table.mutate(**{_LEFT: left, _RIGHT: right})
     for key in _keys(seed):
         # A select of its own for each round: as one expression it would be repeated in itself.
-        table = table.mutate(_left=table["_right"], _right=_mixed(table["_left"], table["_right"], key))
-    return table.mutate(**{HASH: _joined(table["_left"], table["_right"])}).drop("_left", "_right")
+        table = table.mutate(**{_LEFT: table[_RIGHT], _RIGHT: _mixed(table[_LEFT], table[_RIGHT], key)})
+    return table.mutate(**{HASH: _joined(table[_LEFT], table[_RIGHT])}).drop(_LEFT, _RIGHT)
 
 
 def _halves(ids: Integers) -> tuple[Integers, Integers]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from data.acquisition.provenance import Provenance
-from data.datasets import current, processed_folder
+from data.datasets import current, for_dataset, processed_folder
 from data.errors import StaleDataError
 from data.paths import PROCESSED
 from data.storage.files import display_path, sha256
@@ -53,8 +53,8 @@ def read_manifest() -> Manifest:
         return Manifest(Provenance.from_record(record["provenance"]), dict(record["sha256"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = (
-            f"{display_path(processed_folder())} contains no prepared tables. Run the preparation first: mlflow run . "
-            "-e preparacao"
+            f"{display_path(processed_folder())} contains no prepared tables. Run the preparation first: "
+            f"{for_dataset('mlflow run . -e preparacao')}"
         )
         raise StaleDataError(message) from error
 
@@ -96,8 +96,8 @@ def verified_path(manifest: Manifest, name: str) -> Path:
     path = prepared_path(name)
     if not path.exists() or sha256(path) != manifest.sha256.get(name):
         message = (
-            f"{display_path(path)} is not the file of the last preparation. Run the preparation again: mlflow run . "
-            "-e preparacao"
+            f"{display_path(path)} is not the file of the last preparation. Run the preparation again: "
+            f"{for_dataset('mlflow run . -e preparacao')}"
         )
         raise StaleDataError(message)
     return path

@@ -116,8 +116,8 @@ def split(
         raise _too_few(total, classes.get(1, 0), params.test_size)
     rows = rows.mutate(**{IS_TRAIN: ~rows[IS_TEST]})
     tested = rows.filter(rows[IS_TEST])
-    counted = engine.rows(tested.group_by(target).aggregate(rows=tested.count()))
-    test_rows = {0: 0, 1: 0} | {int(row[target]): int(row["rows"]) for row in counted}
+    counted = engine.rows(tested.group_by(target).aggregate(_rows=tested.count()))
+    test_rows = {0: 0, 1: 0} | {int(row[target]): int(row["_rows"]) for row in counted}
     if any(not 0 < test_rows[label] < classes.get(label, 0) for label in test_rows):
         raise _too_few(total, classes.get(1, 0), params.test_size)
     return rows, test_rows
@@ -167,12 +167,12 @@ def _last_hashes(
     """
     bands = {label: _band(test_rows[label] / size, size) for label, size in classes.items()}
     low, high = (ibis.cases(*((rows[target] == label, band[end]) for label, band in bands.items())) for end in (0, 1))
-    near = rows.mutate(low=low, high=high)
-    near = near.filter(near[HASH] <= near.high).mutate(near=ibis.greatest(near[HASH], near.low))
-    counted = engine.rows(near.group_by(target, "near").aggregate(rows=near.count()))
+    near = rows.mutate(_low=low, _high=high)
+    near = near.filter(near[HASH] <= near["_high"]).mutate(_near=ibis.greatest(near[HASH], near["_low"]))
+    counted = engine.rows(near.group_by(target, "_near").aggregate(_rows=near.count()))
     last = {}
     for label in classes:
-        of_class = sorted((row["near"], row["rows"]) for row in counted if row[target] == label)
+        of_class = sorted((row["_near"], row["_rows"]) for row in counted if row[target] == label)
         ranks = list(accumulate(count for _, count in of_class))
         place = bisect_left(ranks, test_rows[label])
         # Hashes below the band are counted at its lower end.
@@ -184,9 +184,9 @@ def _last_hashes(
 def _ranked(engine: Engine, rows: ir.Table, target: str, test_rows: Mapping[int, int]) -> dict[int, int]:
     """As `_last_hashes` for ids whose hashes are not uniform, which someone selected who knows the seed."""
     rank = ibis.row_number().over(group_by=rows[target], order_by=rows[HASH]) + 1
-    ranked = rows.select(target, HASH, rank=rank)
+    ranked = rows.select(target, HASH, _rank=rank)
     found = ranked.filter(
-        ranked["rank"] == ibis.cases(*((ranked[target] == label, k) for label, k in test_rows.items()))
+        ranked["_rank"] == ibis.cases(*((ranked[target] == label, k) for label, k in test_rows.items()))
     )
     last = {int(row[target]): int(row[HASH]) for row in engine.rows(found)}
     if len(last) < len(test_rows):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from data.datasets import Dataset, current
-from data.datasets.description import folded
+from data.datasets.description import RESERVED, folded
 from data.schema import PROBABILITY
 
 REQUEST_ID = "request_id"
@@ -68,8 +68,11 @@ def unique(names: Sequence[str], dataset: Dataset | None = None) -> list[str]:
 
 def twins(names: Sequence[str], dataset: Dataset | None = None) -> list[tuple[str, str]]:
     """Pairs of names that name one column: its name in raw tables and its name in the model."""
+    # A name that scoring adds to tables is that of scoring's column if the table has the column's own name too.
     return [
         (column.name, column.raw_name)
         for column in (dataset or current()).columns
-        if column.name != column.raw_name and {column.name, column.raw_name} <= set(names)
+        if column.name != column.raw_name
+        and column.raw_name not in RESERVED
+        and {column.name, column.raw_name} <= set(names)
     ]

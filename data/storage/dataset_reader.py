@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.datasets import Column, Dataset, current
+from data.datasets.description import RESERVED, folded
 from data.errors import TableError
 from data.schema import PROBABILITY
 from data.storage.column_names import canonical, twins, unique
@@ -20,8 +21,10 @@ from data.storage.tables import TableReader
 _NO_LABEL = ("", "nan", "none", "null", "na", "n/a", "<na>", "unknown", "?", "-")
 _BOOLEANS = {"true": "1", "t": "1", "yes": "1", "y": "1", "false": "0", "f": "0", "no": "0", "n": "0"}
 _CHART = {"loc_x", "loc_y", "game_event_id"}
+_MAX_EXAMPLES = 5
 _DIGITS_OF_FLOAT32 = 12
 """Length from which a number as a string may be a float32 that was converted to a double."""
+_ADDED_BY_SCORING = {folded(name): name for name in RESERVED}
 _PROBABILITY = Column(name="p", role="pass_through", kind="float", minimum=0, maximum=1)
 
 
@@ -66,7 +69,7 @@ class DatasetReader(TableReader):
         dataset: Dataset | None = None,
     ) -> None:
         self.dataset = dataset or current()
-        self.unreadable_labels, self._example = 0, ""
+        self.unreadable_labels, self._unreadable = 0, dict[str, None]()
         super().__init__(path, columns, name=name)
         self.schema = pa.schema([field for field in self.schema if field.name not in dropped])
         self._require(required)
@@ -94,12 +97,39 @@ class DatasetReader(TableReader):
         """How many labels of the rows that were read last could not be read; empty if all were."""
         if not self.unreadable_labels:
             return ""
-        such_as = f", such as {self._example}" if self._example else ""
+        such_as = f", such as {next(iter(self._unreadable))}" if self._unreadable else ""
         return (
             f"{self.unreadable_labels:,} value(s) of {self.dataset.target.name} in {self.name} cannot be "
-            f"read{such_as}; expected 1 or 0 (also true, yes, {self.dataset.positive}, sim; false, no, "
-            f"{self.dataset.negative}, não). These rows have no label."
+            f"read{such_as}; {self._expected_labels}. These rows have no label."
         )
+
+    @property
+    def _expected_labels(self) -> str:
+        own = self.dataset.target.categories
+        if own:
+            return f"expected {own[1]} or {own[0]}"
+        return (
+            f"expected 1 or 0 (also true, yes, {self.dataset.positive}, sim; false, no, {self.dataset.negative}, não)"
+        )
+
+    def require_labels(self, rows: int, max_share: float) -> None:
+        """Raise if too many labels of the rows that were read last could not be read: the target has other values.
+
+        Raises
+        ------
+        TableError
+            If it is a larger share of the rows.
+        """
+        if self.unreadable_labels <= max_share * rows:
+            return
+        target = self.dataset.target.name
+        message = (
+            f"{self.name}: {self._expected_labels} in {target}, or null; found {', '.join(self._unreadable)} in "
+            f"{self.unreadable_labels:,} of {rows:,} rows. Name the two values in the description: "
+            f"columns.{target} with kind = 'category' and categories = [the negative, the positive value]; or make "
+            "more values two in the table."
+        )
+        raise TableError(message)
 
     @property
     def is_stored(self) -> bool:
@@ -113,7 +143,13 @@ class DatasetReader(TableReader):
         )
 
     def _names(self, names: list[str]) -> list[str]:
-        return unique([canonical(name, self.dataset) for name in names], self.dataset)
+        found = unique([canonical(name, self.dataset) for name in names], self.dataset)
+        renamed: dict[str, str] = {}
+        for column in self.dataset.columns:
+            # In a scored table, scoring's own column has this name, and the dataset's has its name in prepared tables.
+            if added := _ADDED_BY_SCORING.get(folded(column.raw_name)):
+                renamed[column.raw_name] = added if column.name in found else column.name
+        return [renamed.get(name, name) for name in found]
 
     def _type(self, name: str, found: pa.DataType) -> pa.DataType:
         found = super()._type(name, found)
@@ -163,13 +199,15 @@ class DatasetReader(TableReader):
     def _labels(self, column: pa.Array) -> pa.Array:
         labels, unreadable = read_labels(column, self.dataset)
         count = pc.sum(unreadable).as_py() or 0
-        if count and not self.unreadable_labels:
-            self._example = repr(column.filter(unreadable)[0].as_py())
+        if count and len(self._unreadable) < _MAX_EXAMPLES:
+            distinct = pc.unique(column.filter(unreadable)).slice(0, _MAX_EXAMPLES)
+            self._unreadable |= dict.fromkeys(map(repr, distinct.to_pylist()))
         self.unreadable_labels += count
         return labels
 
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         self.unreadable_labels, start = 0, 0
+        self._unreadable.clear()
         for batch in super()._batches(rows):
             self._check_twins(batch, start)
             start += len(batch)
@@ -195,7 +233,9 @@ class DatasetReader(TableReader):
         return column.raw_name if column else name
 
     def _column_of(self, name: str) -> Column | None:
-        return _PROBABILITY if name == PROBABILITY else self.dataset.by_name.get(name)
+        if name in RESERVED:
+            return _PROBABILITY if name == PROBABILITY else None
+        return self.dataset.by_name.get(name)
 
 
 def read_labels(column: pa.Array, dataset: Dataset | None = None) -> tuple[pa.Array, pa.Array]:

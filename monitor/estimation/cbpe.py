@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from data.datasets import current
 from data.groups import Groups
 from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics
 from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, percentile_interval
@@ -83,9 +84,10 @@ class Calibration:
         odds = _log_odds(np.asarray(probability, dtype=float))
         made = int(y.sum())
         if min(made, len(y) - made) < _MIN_PER_CLASS:
+            words = current()
             message = (
-                f"expected {_MIN_PER_CLASS} or more made and missed shots in the reference; found {made} made, "
-                f"{len(y) - made} missed"
+                f"expected {_MIN_PER_CLASS} or more {words.positive} and {words.negative} {words.rows} in the "
+                f"reference; found {made} {words.positive}, {len(y) - made} {words.negative}"
             )
             raise EstimateError(message)
         if np.ptp(odds) == 0:

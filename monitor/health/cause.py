@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.datasets import worded
 from monitor.health.checks import NEW_ROWS
 from monitor.health.status import CheckStatus
 from monitor.metrics.names import column_name, metric_name, readable, unit_of
@@ -23,8 +24,13 @@ class Sentence:
     template: str
     values: Mapping[str, str] = field(default_factory=dict)
 
-    def text(self, translate: Callable[[str], str] = str) -> str:
-        """The sentence, with its template translated, and the values that have a translation."""
+    def text(self, translate: Callable[[str], str] | None = None) -> str:
+        """The sentence, with its template translated, and the values that have a translation.
+
+        Without a translation it is in the words of the dataset of this process.
+        """
+        if translate is None:
+            return worded(self.template).format(**self.values)
         return translate(self.template).format(**{name: translate(value) for name, value in self.values.items()})
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 from scipy import stats
 
-from data.datasets import Dataset
+from data.datasets import Dataset, for_dataset
 from data.groups import groups_of
 from data.schema import PROBABILITY
 from monitor.drift.detector import LARGE_PSI, DriftResult, RateTest
@@ -303,7 +303,7 @@ def endpoint_health(evaluation: Evaluation) -> CheckResult:
     if not evaluation.live.endpoint:
         return skipped("no endpoint was given")
     if evaluation.live.served is None:
-        return warning(f"no response from {evaluation.live.endpoint}; start the server: make serve")
+        return warning(f"no response from {evaluation.live.endpoint}; start the server: {for_dataset('make serve')}")
     return passed(f"{evaluation.live.endpoint} responds")
 
 

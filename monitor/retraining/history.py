@@ -5,6 +5,7 @@ from rich.table import Table
 
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
+from data.datasets import for_dataset
 from monitor.store import listings, records
 from monitor.store.model_store import current_store
 from serving import registry
@@ -46,7 +47,7 @@ def run(config: HistoryConfig) -> None:
         name_of_champion = f"version {champion}" if champion else "none"
         info("Champion:", f"{name_of_champion}; rollback target: {f'version {before[-1]}' if before else 'none'}")
     if not log:
-        info("Decisions:", "none yet; make one with mlflow run . -e retreino")
+        info("Decisions:", f"none yet; make one with {for_dataset('mlflow run . -e retreino')}")
         return
     table = Table("decision", "time (UTC)", "action", "outcome", "version", "reason", title=f"{name}: decisions")
     for decision in log:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from data.datasets import Dataset, default, from_json
+from data.datasets import Dataset, default, for_dataset, from_json
 from data.errors import TableError
 from monitor.store import tags
 from monitor.store.model_store import ModelStore
@@ -92,5 +92,6 @@ def candidate_pipeline(store: ModelStore, run: RunInfo) -> Pipeline:
     try:
         return load_pipeline(path, run.tags.get(tags.CANDIDATE_SHA256, ""))
     except (OSError, KeyError, ValueError) as error:
-        message = f"{path} is no pipeline ({type(error).__name__}: {error}). Train again: mlflow run . -e treinamento"
+        again = for_dataset("mlflow run . -e treinamento")
+        message = f"{path} is no pipeline ({type(error).__name__}: {error}). Train again: {again}"
         raise TableError(message) from error

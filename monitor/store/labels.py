@@ -15,6 +15,8 @@ from monitor.store.model_store import ModelStore
 from monitor.store.tables import TIME, find_table, identified
 
 _VERSIONS_KEPT = 4
+_UNIT_ENDS = {"D": 1e5, "s": 9e9, "ms": 9e12, "us": 9e15, "ns": 9e18}
+"""The largest numbers that count from 1970 in a unit."""
 
 
 class ArrivalError(KobeShotError):
@@ -45,20 +47,26 @@ def sort_by_time(table: pd.DataFrame, name: str) -> pd.DataFrame:
     column = TIME if TIME in table or own is None else own.name
     if column not in table:
         either = f" or {own.name}" if own else ""
-        message = f"{name}: expected a column {TIME}{either}, which puts labels in the order of their time"
+        advice = "" if own else f". Give the role time to a column of the description of {current().name}"
+        message = f"{name}: expected a column {TIME}{either}, which puts labels in the order of their time{advice}"
         raise ArrivalError(message)
     if column != TIME and own is not None and own.is_numeric:
-        # A number that orders the rows counts as days from 1970.
-        days = pd.to_numeric(table[column], errors="coerce")
-        return table.assign(**{TIME: pd.to_datetime(days, unit="D")}).sort_values(
-            TIME, kind="stable", ignore_index=True
-        )
-    times = pd.to_datetime(table[column], format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
+        times = _since_1970(pd.to_numeric(table[column], errors="coerce"))
+    else:
+        times = pd.to_datetime(table[column], format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
     if times.isna().any():
         found = table[column][times.isna()].iloc[0]
-        message = f"{name}: expected a date such as 2000-10-31 in {column} of every row; found {found!r}"
+        expected = "a number" if own is not None and own.is_numeric else "a date such as 2000-10-31"
+        message = f"{name}: expected {expected} in {column} of every row; found {found!r}"
         raise ArrivalError(message)
     return table.assign(**{TIME: times}).sort_values(TIME, kind="stable", ignore_index=True)
+
+
+def _since_1970(numbers: "pd.Series[float]") -> "pd.Series[pd.Timestamp]":
+    """Numbers that order rows as timestamps: days, or the largest unit in which all of them are dates."""
+    largest = numbers.abs().max()
+    unit = next((unit for unit, end in _UNIT_ENDS.items() if not largest > end), "ns")
+    return pd.to_datetime(numbers.where(numbers.abs() < _UNIT_ENDS["ns"]), unit=unit)
 
 
 def is_training_row(store: ModelStore, table: pd.DataFrame, version: str) -> npt.NDArray[np.bool_]:

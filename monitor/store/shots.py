@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from data.datasets import current, raw_folder
+from data.datasets import current, for_dataset, raw_folder
 from data.errors import TableError
 from data.paths import RAW
 from data.storage.files import parquet_files
@@ -116,7 +116,7 @@ def _seasons(raw: pd.DataFrame) -> "pd.Series[str]":
 def _raw(store: ModelStore, file: str) -> pd.DataFrame:
     path = _find(store, file)
     if path is None:
-        message = f"{file} is neither in data/raw nor in a run. Acquire it: mlflow run . -e aquisicao"
+        message = f"{file} is neither in data/raw nor in a run. Acquire it: {for_dataset('mlflow run . -e aquisicao')}"
         raise TableError(message)
     return _read(path, _changed(path))
 
@@ -152,5 +152,5 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except TableError as error:
-        message = f"{path.name} cannot be read: {error}. Acquire it again: mlflow run . -e aquisicao"
+        message = f"{path.name} cannot be read: {error}. Acquire it again: {for_dataset('mlflow run . -e aquisicao')}"
         raise TableError(message) from error

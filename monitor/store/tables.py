@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from data.datasets import Dataset, current
+from data.datasets import Dataset, current, for_dataset
 from data.errors import TableError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.storage.files import display_path, sha256
@@ -20,7 +20,6 @@ from serving import registry
 TIME = scored_tables.TIME
 
 _RUNS_TRIED = 10
-_SCORE_AGAIN = "Score it again: mlflow run . -e aplicacao"
 
 
 def prepared_table(store: ModelStore, name: str, version: str = "") -> Path:
@@ -83,7 +82,7 @@ def find_table(store: ModelStore, name: str, digest: str, version: str) -> Path:
     local = prepared_path(name)
     if local.exists() and sha256(local) == digest:
         return local
-    again = "Prepare and train again: make main"
+    again = f"Prepare and train again: {for_dataset('make main')}"
     # Those that a preparation wrote, or a training on delayed labels.
     held = f"params.{tags.sha256_of(name)} = '{digest}'"
     for step in (run_names.PREPARATION, run_names.TRAINING) if digest.isalnum() else ():
@@ -154,7 +153,8 @@ def last_batch_scoring(store: ModelStore) -> BatchScoringRun:
     """
     run = store.last_batch_scoring_run()
     if run is None:
-        message = f"no run has scored the prod table yet with {store.model_name}. Score it: mlflow run . -e aplicacao"
+        advice = f"Score it: {for_dataset('mlflow run . -e aplicacao')}"
+        message = f"no run has scored the prod table yet with {store.model_name}. {advice}"
         raise TableError(message)
     return run
 
@@ -170,9 +170,9 @@ def scored_table(store: ModelStore, run_id: str) -> Path:
     try:
         run = store.batch_scoring_run(run_id)
     except MlflowException as error:
-        message = f"there is no run {run_id} ({error}). {_SCORE_AGAIN}"
+        message = f"there is no run {run_id} ({error}). {_score_again()}"
         raise TableError(message) from error
-    return table_of_run(store, run, run.predictions or PREDICTIONS.name, _SCORE_AGAIN)
+    return table_of_run(store, run, run.predictions or PREDICTIONS.name, _score_again())
 
 
 def read_scored(path: Path, dataset: Dataset) -> pd.DataFrame:
@@ -242,3 +242,7 @@ def table_of_run(store: ModelStore, run: RunInfo, file: str, again: str) -> Path
         f"run {run.run_id} wrote the table to {path}, too large for a copy; expected it there, found {found}. {again}"
     )
     raise TableError(message)
+
+
+def _score_again() -> str:
+    return f"Score it again: {for_dataset('mlflow run . -e aplicacao')}"

@@ -113,10 +113,10 @@ class ClientConfig(CommandConfig):
     """Score a table of any size over REST; killed and run again, it goes on where it was."""
 
     table: Annotated[CliPositionalArg[str], BeforeValidator(str), AfterValidator(validate_location)] = Field(
-        description="the shots: a file of any format that is read, a folder of Parquet files, or a table of a database"
+        description="the rows: a file of any format that is read, a folder of Parquet files, or a table of a database"
     )
     out: Annotated[Path, AfterValidator(validate_file_format)] = Field(
-        description=f"the shots with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
+        description=f"the rows with {PREDICTION}, {PROBABILITY} and {MODEL_VERSION}, .parquet or .csv"
     )
     endpoint: Annotated[str, AfterValidator(base_url)] = Field(
         default="http://127.0.0.1:5001", description="URL of the scoring server"

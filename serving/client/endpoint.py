@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import requests
 
 from data.acquisition.sources import validate_url
-from data.datasets import current
+from data.datasets import current, for_dataset
 from data.errors import KobeShotError
 from data.schema import PROBABILITY
 from serving.client.http import session_for
@@ -114,7 +114,8 @@ class ScoringClient:
         except ScoringError as error:
             message = (
                 f"No scoring server responds at {self.url} ({type(error.__cause__ or error).__name__}). Start one: "
-                "make serve, or mlflow models serve -m models:/{current().registered_model}/Production"
+                f"{for_dataset('make serve')}, or "
+                f"mlflow models serve -m models:/{current().registered_model}/Production"
             )
             raise ScoringError(message) from error
         try:
@@ -225,7 +226,8 @@ class ScoringClient:
 
     def _parse(self, response: requests.Response, rows: int) -> Predictions:
         target = current().target.name
-        expected = f'expected {{"predictions": [{{"{target}": 0 or 1, "{PROBABILITY}": P(made)}}, …]}}, {rows} entries'
+        entry = f'{{"{target}": 0 or 1, "{PROBABILITY}": P({current().positive})}}'
+        expected = f'expected {{"predictions": [{entry}, …]}}, {rows} entries'
         try:
             if response.headers.get("Content-Type") == _ARROW:
                 table = pa.ipc.open_stream(response.content).read_all()

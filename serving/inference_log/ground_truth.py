@@ -32,6 +32,10 @@ def keys() -> tuple[tuple[str, ...], ...]:
 """Keys that match a label with a scored row, best first; ``request_id`` alone for requests of one row."""
 
 _ROWS_AT_ONCE = 200_000
+OF, NEW = "__of", "__new"
+"""Parameters of an update, whose names are none of a column: a feature may be named ``label``."""
+_LOG_ID, _PLACE = "__id", "__place"
+"""The name of no column of a dataset starts with an underscore."""
 
 
 class LabelError(KobeShotError):
@@ -63,7 +67,7 @@ class LabelJoinResult(NamedTuple):
 
 
 class LabelsConfig(CommandConfig):
-    """Write ground-truth labels into the inference log, by request_id (and row), by shot_id, or by the six features."""
+    """Write ground-truth labels into the inference log, by request_id (and row), by the id, or by all features."""
 
     file: Annotated[CliPositionalArg[str], BeforeValidator(str), AfterValidator(validate_location)] = Field(
         description="the label and request_id, the id or all features: a file of any format that is read, or "
@@ -99,14 +103,14 @@ def attach_labels(table: pd.DataFrame, engine: sql.Engine, *, origins: Collectio
     target = current().target.name
     contradicted = int((labels.groupby(list(key))[target].transform("nunique") > 1).sum())
     usable = labels.drop_duplicates().drop_duplicates(list(key), keep=False).reset_index(drop=True)
-    usable["place"] = usable.index
+    usable[_PLACE] = usable.index
     log = described_log()
     matched = np.zeros(len(usable), dtype=bool)
     rows = 0
     for logged in _logged(engine, log, key, origins):
         found = logged.merge(usable, on=list(key), how="inner")
         rows += len(found)
-        matched[found["place"]] = True
+        matched[found[_PLACE]] = True
         # A transaction each: the log goes on being written meanwhile.
         _write(engine, log, found)
     return LabelJoinResult(key, len(labels), rows, int((~matched).sum()), contradicted)
@@ -174,17 +178,17 @@ def _checked(table: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
         row, found = labels.index[wrong][0], labels[target][wrong].iloc[0]
         message = f"row {row}, column {target}: expected 0, 1 or null; found {found!r}"
         raise LabelError(message)
-    return labels.assign(**{target: numbers.astype("int64"), **{name: _comparable(labels[name]) for name in key}})
+    return labels.assign(**{target: numbers.astype("int64"), **{name: _comparable(labels[name], key) for name in key}})
 
 
-def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
+def _comparable(keys: "pd.Series[Any]", key: Sequence[str]) -> "pd.Series[Any]":
     """Keys as the log holds them: text for requests, numbers for all else."""
-    described = current().by_name.get(str(keys.name))
+    described = None if _is_of_requests(key) else current().by_name.get(str(keys.name))
     if keys.name == "request_id" or (described is not None and not described.is_numeric):
         return keys.astype(str)
     column = pa.chunked_array([pa.array(keys, from_pandas=True)])
     numbers: pd.Series[Any] = pd.Series(numbers_of(column), keys.index)
-    if keys.name not in current().feature_names:
+    if described is None or described.role != "feature":
         with suppress(pa.ArrowException):
             # Ids are exact as integers only.
             numbers = pd.Series(column.cast(pa.int64()).to_numpy(), keys.index)
@@ -195,6 +199,11 @@ def _comparable(keys: "pd.Series[Any]") -> "pd.Series[Any]":
     return numbers
 
 
+def _is_of_requests(key: Sequence[str]) -> bool:
+    """Whether a key is that of requests, and not of columns of the dataset, which may have these names too."""
+    return key[0] == "request_id"
+
+
 def _logged(
     engine: sql.Engine,
     log: Any,  # noqa: ANN401
@@ -203,9 +212,9 @@ def _logged(
 ) -> Iterator[pd.DataFrame]:
     """The log's keys, a piece at a time, in the order of ``id``."""
     of_origin = [log.c.origin.in_(sorted(origins))] if has_origin(engine) else []
-    held = {**log_columns(log), "request_id": log.c.request_id, "row": log.c.row}
+    held = {"request_id": log.c.request_id, "row": log.c.row} if _is_of_requests(key) else log_columns(log)
     columns = [held[name].label(name) for name in key]
-    query = sql.select(log.c.id, *columns).where(*(held[name].is_not(None) for name in key), *of_origin)
+    query = sql.select(log.c.id.label(_LOG_ID), *columns).where(*(held[name].is_not(None) for name in key), *of_origin)
     query = query.order_by(log.c.id).limit(_ROWS_AT_ONCE)
     if tuple(key) == ("request_id",):
         alone = sql.select(log.c.request_id).group_by(log.c.request_id).having(sql.func.count() == 1)
@@ -216,17 +225,17 @@ def _logged(
             piece = pd.read_sql(query.where(log.c.id > last), connection)
         if piece.empty:
             return
-        last = int(piece["id"].iloc[-1])
+        last = int(piece[_LOG_ID].iloc[-1])
         yield piece
 
 
 def _write(engine: sql.Engine, log: Any, found: pd.DataFrame) -> None:  # noqa: ANN401
     if found.empty:
         return
-    statement = log.update().where(log.c.id == sql.bindparam("of")).values({LABEL: sql.bindparam("label")})
-    pairs = zip(found["id"].tolist(), found[current().target.name].tolist(), strict=True)
+    statement = log.update().where(log.c.id == sql.bindparam(OF)).values({LABEL: sql.bindparam(NEW)})
+    pairs = zip(found[_LOG_ID].tolist(), found[current().target.name].tolist(), strict=True)
     with engine.begin() as connection:
-        connection.execute(statement, [{"of": number, "label": label} for number, label in pairs])
+        connection.execute(statement, [{OF: number, NEW: label} for number, label in pairs])
 
 
 if __name__ == "__main__":

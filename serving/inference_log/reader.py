@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sql
 
-from data.datasets import current, log_file
+from data.datasets import current, for_dataset, log_file
 from data.errors import KobeShotError
 from data.schema import MODEL_VERSION
 from data.storage.urls import sqlite_url
@@ -76,7 +76,8 @@ def open_log(url: str) -> sql.Engine:
         # Pages open the log again and again: a pool would keep a connection of each time, until it is collected.
         engine: sql.Engine = create_engine(url, poolclass=sql.NullPool)
         if engine.dialect.name == "sqlite" and engine.url.database and not Path(engine.url.database).exists():
-            message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: make serve"
+            serve = for_dataset("make serve")
+            message = f"expected an inference log at {engine.url.database}; found no such file. Serve first: {serve}"
             raise NoLogError(message)
         if not sql.inspect(engine).has_table(TABLE):
             message = (

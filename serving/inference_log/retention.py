@@ -17,6 +17,7 @@ from data.cli.config import CommandConfig, run_command
 from data.cli.console import info
 from data.storage.locks import single_instance
 from serving.inference_log.described_log import ID, LABEL, described_log
+from serving.inference_log.ground_truth import NEW, OF
 from serving.inference_log.inference_log import URL_VARIABLE, used_bytes
 from serving.inference_log.reader import LogError, has_origin, log_url, now, open_log
 from serving.server_limits import PREFIX, limits
@@ -183,11 +184,11 @@ class _Log:
         if known:
             statement = (
                 log.update()
-                .where(log.c[ID] == sql.bindparam("shot"), log.c[LABEL].is_(None), *self._of(origin))
+                .where(log.c[ID] == sql.bindparam(OF), log.c[LABEL].is_(None), *self._of(origin))
                 .where(log.c.time >= before)
-                .values({LABEL: sql.bindparam("label")})
+                .values({LABEL: sql.bindparam(NEW)})
             )
-            changes = [{"shot": shot, "label": label} for shot, label in known.items()]
+            changes = [{OF: shot, NEW: label} for shot, label in known.items()]
             carried = max(0, connection.execute(statement, changes).rowcount)
         connection.execute(log.delete().where(log.c.id.in_([row.id for row in rows])))
         return len(rows), carried

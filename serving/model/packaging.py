@@ -21,7 +21,7 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from sklearn.pipeline import Pipeline
 
-from data.datasets import Column, Dataset, default
+from data.datasets import Column, Dataset, default, for_dataset
 from data.errors import KobeShotError
 from data.paths import ROOT
 from data.schema import PROBABILITY
@@ -258,7 +258,8 @@ def load_pipeline(path: Path, digest: str = "") -> Pipeline:
     if digest and found != digest:
         message = (
             f"{path} is not the pipeline that its run has written: expected SHA-256 {digest}, found {found}. "
-            "It was not loaded. Restore the file from a copy, or train again: mlflow run . -e treinamento"
+            "It was not loaded. Restore the file from a copy, or train again: "
+            f"{for_dataset('mlflow run . -e treinamento')}"
         )
         raise PackagingError(message)
     return scoring_model.load_pipeline(content)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from data.datasets import current
 from data.groups import Groups
 
 CONFIDENCE = 0.95
@@ -180,7 +181,7 @@ def describe_constant(probability: npt.ArrayLike) -> str:
     """The message that predictions are almost constant."""
     made = np.asarray(probability, dtype=float)
     return (
-        f"the predictions are almost constant: P(made) is {made.min():.5f} to {made.max():.5f} "
+        f"the predictions are almost constant: P({current().positive}) is {made.min():.5f} to {made.max():.5f} "
         f"for all {made.size:,} rows"
     )
 

@@ -3,6 +3,7 @@
 from mlflow.entities.model_registry import ModelVersion
 
 from data.cli.console import info
+from data.datasets import for_dataset
 from serving.registry.errors import RegistryError
 from serving.registry.history import champion_history
 from serving.registry.versions import (
@@ -58,9 +59,9 @@ def alias_problems() -> list[str]:
         "changed by hand, or a command was killed. `mlflow models serve` uses the stage, all else the alias."
     )
     if version:
-        remedy = "The next training, decision, batch scoring or rollback moves the stage: mlflow run . -e aplicacao"
+        remedy = f"The next training, decision, batch scoring or rollback moves the stage: {_command('aplicacao')}"
     else:
-        remedy = f"Restore the alias: mlflow run . -e reverter -P version={production[-1]}"
+        remedy = f"Restore the alias: {_command('reverter')} -P version={production[-1]}"
     return [f"{found} {remedy}"]
 
 
@@ -70,20 +71,23 @@ def report_problems() -> None:
         info("Registry:", problem, style="bold yellow")
 
 
+def _command(entry_point: str) -> str:
+    return for_dataset(f"mlflow run . -e {entry_point}")
+
+
 def _no_champion(line: list[str]) -> str:
     if line:
         return (
             f"{model()} has no champion: a person has removed the alias {CHAMPION}, or deleted its version. Restore "
-            f"version {line[-1]}: mlflow run . -e reverter; or train another: mlflow run . -e treinamento"
+            f"version {line[-1]}: {_command('reverter')}; or train another: {_command('treinamento')}"
         )
-    return f"{model()} has no champion yet: no version has passed the gate. Train one: mlflow run . -e treinamento"
+    return f"{model()} has no champion yet: no version has passed the gate. Train one: {_command('treinamento')}"
 
 
 def _not_passed(version: ModelVersion) -> str:
     line = champion_history()
-    remedy = (
-        f"Restore version {line[-2]}: make roll-back" if len(line) > 1 else "Train another: mlflow run . -e treinamento"
-    )
+    restore = f"Restore version {line[-2]}: {for_dataset('make roll-back')}" if len(line) > 1 else ""
+    remedy = restore or f"Train another: {_command('treinamento')}"
     return (
         f"The alias {CHAMPION} of {model()} names version {number(version)}, which has not passed the gate "
         f"({reason_not_passed(version)}): it was set by hand. {remedy}; or move the alias to a version that "

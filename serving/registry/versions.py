@@ -96,7 +96,7 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     client, model_id = MlflowClient(), model_uri.removeprefix("models:/")
     logged = client.get_logged_model(model_id).tags
     if not is_registered():
-        client.create_registered_model(model(), description="P(made) of a shot of Kobe Bryant.")
+        client.create_registered_model(model(), description=_description(datasets.current()))
     version = number(
         client.create_model_version(
             model(),
@@ -111,6 +111,13 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     if FILES_SHA256 in logged and RECORDED_FROM not in client.get_registered_model(model()).tags:
         client.set_registered_model_tag(model(), RECORDED_FROM, version)
     return version
+
+
+def _description(dataset: datasets.Dataset) -> str:
+    """What the models of a dataset predict."""
+    if dataset == datasets.default():
+        return "P(made) of a shot of Kobe Bryant."
+    return f"P({dataset.positive}) of {dataset.rows}: {dataset.title}."
 
 
 def describe(version: str, description: str) -> None:

@@ -172,8 +172,8 @@ def _schemas(dataset: Dataset) -> Node:
             ],
         },
         **{name: _row(dataset, *columns) for name, columns in rows.items()},
-        "Shots": {"anyOf": [{"type": "array", "items": _ref(name)} for name in rows]},
-        "SplitShots": {
+        "Rows": {"anyOf": [{"type": "array", "items": _ref(name)} for name in rows]},
+        "SplitRows": {
             "description": (
                 "The columns may have any order, here and in the rows, and others may be among them; `index` and other "
                 "keys are ignored."
@@ -186,10 +186,10 @@ def _schemas(dataset: Dataset) -> Node:
             "description": _TABLE,
             "type": "object",
             "properties": {
-                "dataframe_split": _ref("SplitShots"),
-                "dataframe_records": _ref("Shots"),
-                "inputs": _ref("Shots"),
-                "instances": _ref("Shots"),
+                "dataframe_split": _ref("SplitRows"),
+                "dataframe_records": _ref("Rows"),
+                "inputs": _ref("Rows"),
+                "instances": _ref("Rows"),
                 "params": _ref("Parameters"),
                 "messages": False,
                 "prompt": False,
@@ -213,7 +213,8 @@ def _schemas(dataset: Dataset) -> Node:
                 "output": {
                     "description": (
                         "Form of the predictions: `records`, or what stock models return: `label` (0 or 1), "
-                        "`probability` (P(made)), `probabilities` (P(missed) and P(made)). Without it the default of "
+                        f"`probability` (P({dataset.positive})), `probabilities` (P({dataset.negative}) and "
+                        f"P({dataset.positive})). Without it the default of "
                         f"the server: `records` unless it was started with `--output` or `${OUTPUT_VARIABLE}`."
                     ),
                     "enum": [*OUTPUTS, None],
@@ -317,9 +318,9 @@ def _bounded(low: float | None, high: float | None) -> tuple[float, float]:
 def _rows(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     """Columns of a row by the name of its schema: the features by their own names or by those of the raw tables."""
     own, raw = dataset.feature_names, tuple(column.request_name for column in dataset.features)
-    rows = {"Shot": own, "IdentifiedShot": (*own, dataset.id.name)}
+    rows = {"Row": own, "IdentifiedRow": (*own, dataset.id.name)}
     if raw != own:
-        rows |= {"RawShot": raw, "IdentifiedRawShot": (*raw, dataset.id.name)}
+        rows |= {"RawRow": raw, "IdentifiedRawRow": (*raw, dataset.id.name)}
     return rows
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import requests
 
+from data.datasets import current
 from data.errors import KobeShotError
 from data.paths import ROOT
 from serving.client.http import session_for
@@ -132,7 +133,8 @@ def check_alive(url: str) -> None:
     except requests.RequestException as error:
         message = (
             f"No scoring server responds at {url} ({type(error).__name__}). "
-            "Start one (mlflow models serve -m models:/kobe_shot/Production), or leave endpoint empty."
+            f"Start one (mlflow models serve -m models:/{current().registered_model}/Production), "
+            "or leave endpoint empty."
         )
         raise ServerError(message) from error
     if status != requests.codes.ok:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 import pandas as pd
 from pydantic import AfterValidator, Field, model_validator
 
+from data import datasets
 from data.cli.durations import validate_duration
 from data.storage.locations import display_location, is_url, validate_location
 from monitor.retraining.policy import MIN_LABELS, RetrainingPolicy
@@ -26,9 +27,8 @@ def check_current(current: str) -> str:
         return validate_location(current or "nothing")
     except ValueError as error:
         found = display_location(current)
-        message = (
-            f"expected {APPLICATION}, {LOG}, or a .parquet or .csv table of scored shots; found {found!r}: {error}"
-        )
+        table = f"a .parquet or .csv table of scored {datasets.current().rows}"
+        message = f"expected {APPLICATION}, {LOG}, or {table}; found {found!r}: {error}"
         raise ValueError(message) from error
 
 
@@ -135,7 +135,7 @@ class RetreinoConfig(RetrainingConfig):
     )
     current: Annotated[str, AfterValidator(check_current)] = Field(
         default=APPLICATION,
-        description=f"scored shots with labels: {APPLICATION} (the latest table that aplicacao scored), "
+        description=f"scored rows with labels: {APPLICATION} (the latest table that aplicacao scored), "
         f"{LOG} (the inference log), or a table with game_date or time",
     )
     log: Annotated[str, AfterValidator(validate_log_url)] = Field(

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from data import datasets
 from data.datasets import current
 from data.schema import IN_TRAINING, MODEL_VERSION
 from data.storage.locations import local_table
@@ -77,7 +78,7 @@ def _read_log(log_url: str, version: str, max_labels: int, recent_rows: int) -> 
     engine = reader.open_log(reader.log_url(log_url))
     found = reader.read_latest(engine, labeled=max_labels, rows=recent_rows, version=version)
     if found.empty:
-        message = "the inference log holds no row; score some shots first"
+        message = f"the inference log holds no row; score some {current().rows} first"
         raise reader.LogError(message)
     return flag_training_rows(current_store(), found)
 
@@ -93,8 +94,9 @@ def _read_table(current: str, champion: ModelVersion) -> tuple[pd.DataFrame, str
             "synthetic" if each.synthetic else "real" for each in (tables.last_batch_scoring(current_store()), champion)
         ]
         if kinds[0] != kinds[1]:
+            what = f"{kinds[0]} {datasets.current().rows}"
             message = (
-                f"aplicacao last scored {kinds[0]} shots, champion version {champion.version} was trained on "
+                f"aplicacao last scored {what}, champion version {champion.version} was trained on "
                 f"{kinds[1]} ones: their labels cannot retrain it. Run main with the source that it was trained on."
             )
             raise TrainingSetError(message)

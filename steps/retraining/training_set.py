@@ -135,8 +135,8 @@ def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None
         share = float(np.mean(next(values).isin(next(values))))
     if share > _MAX_DEVELOPMENT:
         message = (
-            f"expected labels of shots in operation; {share:.0%} of these are dev rows, which the champion was trained "
-            "on. Pass the rows that were scored later."
+            f"expected labels of {current().rows} in operation; {share:.0%} of these are dev rows, which the champion "
+            "was trained on. Pass the rows that were scored later."
         )
         raise TrainingSetError(message)
 

@@ -54,13 +54,13 @@ class BatchScoringConfig(ScoringConfig):
 
     table: Annotated[str, AfterValidator(validate_input_table)] = Field(
         default="",
-        description="a file of shots in any format that is read, a folder of Parquet files, or a table of a database; "
-        "lon is taken for lng; with out as the path of the predictions; empty is "
+        description="a file of rows in any format that is read, a folder of Parquet files, or a table of a database; "
+        "with out as the path of the predictions; empty is "
         "data/processed/base_prod.parquet",
     )
     out: Annotated[str, AfterValidator(validate_output_table)] = Field(
         default="",
-        description="shots with predictions, .parquet (a folder of parts if it is large, or of Spark) or .csv; "
+        description="rows with predictions, .parquet (a folder of parts if it is large, or of Spark) or .csv; "
         "empty, without table only, is data/processed/predictions_prod.parquet",
     )
 

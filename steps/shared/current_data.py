@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.datasets import for_dataset
 from data.errors import TableError
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.storage.files import display_path
@@ -116,8 +117,8 @@ def _read_table(path: Path, max_rows: int, version: str) -> CurrentData:
     if rows > max_rows:
         message = (
             f"{display_path(path)}: expected a column {PROBABILITY} in a table of more than {max_rows:,} rows; found "
-            f"{rows:,} rows without predictions. Score it: mlflow run . -e aplicacao -P mode=batch -P table={path} "
-            "-P out=scored.parquet"
+            f"{rows:,} rows without predictions. Score it: {for_dataset('mlflow run . -e aplicacao')} "
+            f"-P mode=batch -P table={path} -P out=scored.parquet"
         )
         raise TableError(message)
     return CurrentData(predict(table, version), path, path.stem, rows, in_memory=True)

@@ -27,7 +27,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from data.datasets import Dataset, default
+from data.datasets import Dataset, current, default
 from data.errors import KobeShotError
 from monitor.metrics.binary import METRICS
 from monitor.store.candidates import BASE_RATE
@@ -194,8 +194,9 @@ class Tuner:
         compared = self._labels[self._compared_on]
         if min(compared.sum(), len(compared) - compared.sum()) < cv_folds:
             message = (
-                f"cv_folds: expected at most as many as made and as missed labels that models are compared on; found "
-                f"{cv_folds}, {int(compared.sum()):,} made and {int(len(compared) - compared.sum()):,} missed."
+                f"cv_folds: expected at most as many as {current().positive} and as {current().negative} labels that "
+                f"models are compared on; found {cv_folds}, {int(compared.sum()):,} {current().positive} and "
+                f"{int(len(compared) - compared.sum()):,} {current().negative}."
             )
             raise TrainingError(message)
         self._sample = _stratified_sample(self._labels, self._compared_on, max_tuning_rows, session_id)

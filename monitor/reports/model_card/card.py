@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 import yaml
 
-from data.datasets import Column, Dataset, default
+from data.datasets import Column, Dataset, default, worded
 from monitor.metrics.binary import CALIBRATION_BINS, METRICS, THRESHOLD
 from monitor.metrics.intervals import Interval, Performance
 from monitor.reports.model_card.evaluation import TestEvaluation
@@ -244,7 +244,13 @@ def _front_matter(card: ModelCard) -> str:
         "license": "apache-2.0",
         "library_name": "sklearn",
         "pipeline_tag": "tabular-classification",
-        "tags": ["tabular-classification", "sklearn", "skops", "mlflow", "basketball"],
+        "tags": [
+            "tabular-classification",
+            "sklearn",
+            "skops",
+            "mlflow",
+            *(["basketball"] if card.dataset.court is not None else []),
+        ],
         "metrics": list(_HUGGING_FACE_METRICS.values()),
         "model-index": [
             {
@@ -287,6 +293,7 @@ def _template() -> jinja2.Template:
         "trained": _trained,
         "fenced": _fenced,
         "quoted": shlex.quote,
+        "words": worded,
         "json": json.dumps,
         "share": "{:.1%}".format,
         "interval": _interval,

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from data.datasets import worded
 from data.schema import PROBABILITY
 from monitor.charts import palette, static
 from monitor.charts.court_rows import has_place, on_court
@@ -24,6 +25,7 @@ from monitor.health.subject import Subject
 from monitor.metrics.binary import METRICS
 from monitor.metrics.names import column_name, metric_name, readable
 from monitor.store.records import MonitoringRun
+from serving import registry
 
 _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _DOTS_PER_INCH = 110
@@ -68,7 +70,9 @@ def report(
         drifted=_drifted(evaluation, record),
         todo=[(check, ACTIONS.get(check["code"], "")) for check in alarms],
         history=[run for run in history if run.health][:_RUNS_SHOWN],
-        meanings=METRICS,
+        model=registry.model(),
+        words={each: worded(each, evaluation.dataset) for each in ("FG%", "P(made)", "shots")},
+        meanings={name: worded(metric.meaning, evaluation.dataset) for name, metric in METRICS.items()},
         names={name: metric_name(name) for name in METRICS},
         colors=palette,
         synthetic=synthetic,
@@ -94,7 +98,7 @@ def _drifted(evaluation: Evaluation, record: dict[str, Any]) -> list[dict[str, A
         return []
     return [
         {
-            "label": column_name(row.column),
+            "label": worded("P(made)", evaluation.dataset) if row.column == PROBABILITY else column_name(row.column),
             # The SVG holds numbers only.
             "image": Markup(sparkline(evaluation.baseline.table[row.column], evaluation.current[row.column])),  # noqa: S704
             "shift": "-" if row.shift != row.shift else f"{row.shift:.3g} {row.unit}".strip(),

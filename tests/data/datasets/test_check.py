@@ -7,7 +7,7 @@ import pytest
 from data.datasets import default, load
 from data.datasets.__main__ import DatasetsConfig, run
 from data.datasets.check import examine, oddities
-from data.errors import SchemaError
+from data.errors import KobeShotError, SchemaError
 
 ROWS = 600
 TEXT = """
@@ -123,3 +123,22 @@ def test_the_command_writes_a_proposal(
 def test_the_command_takes_one_table() -> None:
     with pytest.raises(ValueError, match=r"expected python -m data.datasets propose TABLE; found 2 files"):
         DatasetsConfig(action="propose", files=["a.csv", "b.csv"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            ("yes", "no", "maybe"),
+            r"expected yes or no in returned, or null; found 'maybe' in 200 of 600 rows.*categories",
+        ),
+        (("yes",), r"expected returned and kept rows; found 600 returned ones only\. Is returned the outcome\?"),
+        (("no",), r"found 600 kept ones only"),
+    ],
+)
+def test_a_target_that_has_not_two_values_is_an_error(
+    orders: pd.DataFrame, tmp_path: Path, values: tuple[str, ...], expected: str
+) -> None:
+    orders.assign(returned=np.resize(values, ROWS)).to_csv(tmp_path / "orders.csv", index=False)
+    with pytest.raises(KobeShotError, match=expected):
+        examine(load(described(tmp_path)), tmp_path / "orders.csv", "orders.csv", tmp_path)

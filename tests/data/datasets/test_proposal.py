@@ -62,7 +62,7 @@ def test_each_guess_has_its_reason(table: pd.DataFrame, tmp_path: Path) -> None:
     _, text = proposed(table, tmp_path)
     for reason in (
         "a name of ids, each on 4 rows",
-        "first column of dates",
+        "dates in the order of the rows",
         "free text",
         "one value",
         "40 nulls",
@@ -96,3 +96,36 @@ def test_unusual_names_become_names_for_requests(tmp_path: Path) -> None:
     dataset, _ = proposed(table, tmp_path)
     assert [column.name for column in dataset.columns] == ["c_1st_ratio", "reason_2", "x", "klasse", "row_id"]
     assert dataset.column("c_1st_ratio").raw_name == "1st ratio (%)"
+
+
+def test_ids_in_camel_case_and_numbers_of_the_rows_are_no_features(tmp_path: Path) -> None:
+    numbers = np.arange(ROWS) + 1
+    table = pd.DataFrame({"PassengerId": numbers[::-1], "n": numbers, "Pclass": numbers % 3, "Survived": numbers % 2})
+    dataset, _ = proposed(table, tmp_path)
+    roles = {column.name: column.role for column in dataset.columns}
+    assert roles == {"passenger_id": "id", "n": "pass_through", "pclass": "feature", "survived": "target"}
+    dataset, _ = proposed(table.drop(columns="PassengerId"), tmp_path)
+    assert dataset.id.name == "n"
+
+
+@pytest.mark.parametrize("unit", [1, 1_000])
+def test_the_time_is_in_the_order_of_the_rows_as_a_date_or_as_a_number(tmp_path: Path, unit: int) -> None:
+    born = pd.date_range("1950-01-01", periods=ROWS)[::-1].strftime("%Y-%m-%d")
+    at = (1_704_067_200 + 4_000 * np.arange(ROWS)) * unit
+    table = pd.DataFrame({"born": born, "created_at": at, "x": at % 7, "y": np.arange(ROWS) % 2})
+    dataset, text = proposed(table, tmp_path)
+    assert dataset.time is not None
+    assert (dataset.time.name, dataset.time.kind) == ("created_at", "integer")
+    assert "seconds since 1970, 2024-01-01 to 2024-01-19" in text
+    assert dataset.column("born").role == "pass_through"
+
+
+def test_dates_in_another_order_are_named_as_such(table: pd.DataFrame, tmp_path: Path) -> None:
+    days = pd.to_datetime(table["visited on"]).dt.strftime("%d/%m/%Y")
+    _, text = proposed(table.assign(**{"visited on": days}), tmp_path)
+    assert "dates such as 01/01/2020, which are read as 2013-10-29 only" in text
+
+
+def test_two_columns_of_one_name_are_an_error(table: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="Age and age have the same name, apart from case"):
+        proposed(table.assign(Age=table["age"])[["Age", *table]], tmp_path)

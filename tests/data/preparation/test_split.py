@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.model_selection import train_test_split
 
 from data.engines.duckdb import duckdb_engine
-from data.engines.engine import Engine
+from data.engines.engine import POSITION, Engine
 from data.engines.hashing import HASH, hashed, with_hash
 from data.engines.spark import SparkEngine
 from data.errors import SchemaError
@@ -108,8 +108,7 @@ def of_engine(engine: Engine, folder: Path, seed: int) -> list[int]:
     path = folder / "ids.parquet"
     pd.DataFrame({SHOT_ID: EXTREMES}).to_parquet(path)
     return [
-        row[HASH]
-        for row in engine.rows(with_hash(engine.read(TableReader(path)), "shot_id", seed).order_by("_position"))
+        row[HASH] for row in engine.rows(with_hash(engine.read(TableReader(path)), "shot_id", seed).order_by(POSITION))
     ]
 
 

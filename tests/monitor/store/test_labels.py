@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data import datasets
 from data.errors import TableError
 from data.preparation import manifest
 from data.preparation.manifest import IDS, TRAIN
@@ -17,6 +18,20 @@ from monitor.store.tables import TIME
 from serving import registry
 from tests.evaluations import population
 from tests.versions import register_without_files
+
+CLICKS = """
+[dataset]
+name = "clicks"
+[columns.at]
+role = "time"
+kind = "integer"
+[columns.x]
+role = "feature"
+kind = "integer"
+[columns.y]
+role = "target"
+kind = "boolean"
+"""
 
 # In the order of their time
 
@@ -200,3 +215,16 @@ def test_versions_of_one_number_of_two_registered_models_are_not_mixed_up(folder
         assert register_without_files() == version
         assert not is_training_row(current_store(), LABELS, version).any()
     assert is_training_row(current_store(), LABELS, version).all()
+
+
+@pytest.mark.parametrize("unit", [1 / 86_400, 1, 1_000, 1_000_000_000])
+def test_a_time_in_numbers_may_count_in_any_unit(tmp_path: Path, unit: float) -> None:
+    path = tmp_path / "clicks.toml"
+    path.write_text(CLICKS, encoding="utf-8")
+    table = pd.DataFrame({"at": [1_704_153_600 * unit, 1_704_067_200 * unit], "x": [2, 1]})
+    with datasets.use(str(path)):
+        found = sort_by_time(table, "clicks")
+        assert found["x"].tolist() == [1, 2]
+        assert found["time"].dt.date.map(str).tolist() == ["2024-01-01", "2024-01-02"]
+        with pytest.raises(ArrivalError, match="expected a number in at of every row; found 'soon'"):
+            sort_by_time(table.assign(at=["1", "soon"]), "clicks")

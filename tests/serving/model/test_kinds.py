@@ -244,7 +244,7 @@ def test_the_description_of_the_server_is_that_of_the_version(served: LoadedMode
     assert served.dataset == dataset
     schemas = json.loads(served.openapi)["components"]["schemas"]
     assert schemas["ward"]["anyOf"] == [{"enum": ["a", "b"]}]
-    assert schemas["Shot"]["required"] == ["clinic", "ward", "urgent"]
+    assert schemas["Row"]["required"] == ["clinic", "ward", "urgent"]
     assert json.loads(served.openapi) == description(dataset)
     features = {feature["name"]: feature for feature in served.features}
     assert features["clinic"]["categories"] == list(dataset.column("clinic").categories)

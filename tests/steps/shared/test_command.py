@@ -279,3 +279,15 @@ def test_of_two_that_make_a_store_at_once_both_use_the_first(command: Path, monk
     run_exclusively(lambda: None)
     assert [path.name for path in command.iterdir()] == ["mlflow.db"]
     assert (command / "mlflow.db").read_bytes() == b"the first"
+
+
+def test_an_invalid_description_ends_a_command_without_what_held_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[dataset]\nname = 'mine'\n[columns.x]\nrole = 'featrue'\nkind = 'float'\n")
+    with pytest.raises(SystemExit) as caught:
+        parse_args(PreparacaoConfig, ["--dataset", str(tmp_path / "mine.toml")])
+    assert caught.value.code == 2
+    assert "columns.x.role: expected 'feature'" in capsys.readouterr().err
+    # DuckDB reports objects that live at the end of the process, on the screen; pydantic's error keeps them.
+    assert caught.value.__context__ is None

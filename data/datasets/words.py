@@ -1,0 +1,61 @@
+"""Sentences in the words of a dataset: what is written for shots, for the rows and outcomes of another table."""
+
+import re
+from collections.abc import Callable
+
+from data.datasets.current import current
+from data.datasets.description import Dataset
+from data.datasets.loader import default
+
+_VOWELS = tuple("aeiouAEIOU")
+
+
+def worded(template: str, dataset: Dataset | None = None) -> str:
+    """Write a template of the default dataset in the words of another one.
+
+    Parameters
+    ----------
+    template : str
+        A sentence about shots: *shot*, *shots*, *made*, *missed*, *FG%*, *go in*. It holds no values, which may have
+        these words too.
+    dataset : Dataset, optional
+        By default that of this process.
+
+    Examples
+    --------
+    >>> words = {"positive": "exported", "row": "order", "rows": "orders", "rate": "quota"}
+    >>> orders = default().model_copy(update=words)
+    >>> worded("P(made) of a made shot is above the FG% of all shots", orders)
+    'P(exported) of an exported order is above the quota of all orders'
+    >>> worded("Of the shots 40% go in.", orders)
+    'Of the orders 40% are exported.'
+    """
+    dataset = dataset or current()
+    brief = default()
+    words: dict[str, str] = {
+        brief.rows: dataset.rows,
+        brief.row: dataset.row,
+        brief.positive: dataset.positive,
+        brief.negative: dataset.negative,
+        brief.rate: dataset.rate,
+        "go in": f"are {dataset.positive}",
+    }
+    if all(words[word] == word for word in words if word != "go in"):
+        return template
+    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(rf"(?:\b([Aa]n?) )?(?<!\w)({pattern})(?!\w)", _replacing(words), template, flags=re.IGNORECASE)
+
+
+def _replacing(words: dict[str, str]) -> Callable[[re.Match[str]], str]:
+    by_case = {word.casefold(): other for word, other in words.items()}
+
+    def replace(found: re.Match[str]) -> str:
+        article, word = found.groups()
+        other = by_case[word.casefold()]
+        if word[0].isupper() and word.casefold() != "fg%":
+            other = other[:1].upper() + other[1:]
+        if not article:
+            return other
+        return f"{article[0]}{'n' * other.startswith(_VOWELS)} {other}"
+
+    return replace
