@@ -29,11 +29,15 @@ import matplotlib as mpl
 from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
 _LIBRARIES = (
+    "duckdb",
+    "git",
+    "ibis.backends.duckdb",
     "markdown_it",
     "mlflow.cli",
     "mlflow.sklearn",
     "mlflow.store.tracking.sqlalchemy_store",
     "plotly.graph_objects",
+    "pyarrow.dataset",
     "pycaret.classification",
     "pydantic_settings",
     "rich.progress",

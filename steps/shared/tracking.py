@@ -17,6 +17,7 @@ from pathlib import Path
 
 import matplotlib.style
 import mlflow
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
@@ -41,6 +42,7 @@ EXPERIMENT = registry.MODEL
 MAX_COPIED_BYTES = 256 * 2**20
 """Maximum size of a table that is copied into the run; of a larger one the run logs path and SHA-256."""
 
+_TYPICAL_ROWS = 1_000
 _DEFAULT_EXPERIMENT_ID, _DEFAULT_EXPERIMENT = "0", "Default"
 _LONGEST_WORK = timedelta(hours=6)
 _REMOTE = re.compile(
@@ -348,9 +350,17 @@ def _log_dataset(record: Dataset) -> None:
             name=record.path.stem,
             digest=record.sha256[:36],
         )
+        # MLflow infers the types from every value, in Python.
+        dataset.schema = mlflow.data.from_pandas(_typical_rows(record.table)).schema
         if size_bytes(record.path) > MAX_COPIED_BYTES:
             dataset = MetaDataset(dataset.source, name=dataset.name, digest=dataset.digest, schema=dataset.schema)
         mlflow.log_input(dataset, context=record.context, tags={"sha256": record.sha256})
+
+
+def _typical_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The first rows, and the first null of each column: they have the schema of the table."""
+    first_nulls = table.isna().to_numpy().argmax(axis=0) if len(table) else np.empty(0, dtype=int)
+    return table.iloc[np.union1d(np.arange(min(len(table), _TYPICAL_ROWS)), first_nulls)]
 
 
 def _git(*arguments: str) -> str | None:

@@ -118,6 +118,7 @@ def test_a_dry_run_prints_the_decision_and_changes_nothing(checkout: Checkout) -
     assert [run.data.tags["outcome"] for run in decided(checkout.client())] == ["nothing to do"] * 2
 
 
+@pytest.mark.slow
 def test_rows_that_a_version_was_trained_on_are_excluded_from_its_metrics(checkout: Checkout) -> None:
     ok(checkout.step("retreino", *FORCED, "--max_log_loss", "9"))
     client = checkout.client()
@@ -247,6 +248,7 @@ def test_on_a_tracking_server_two_folders_retraining_and_one_training_leave_one_
         assert len(decided(client)) == 1
 
 
+@pytest.mark.slow
 def test_after_three_promotions_and_two_rollbacks_the_responses_are_bit_identical(
     tmp_path: Path, shots: pd.DataFrame
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp
     assert checkout.client().get_model_version("kobe_shot", "1").tags["gate"] == "rejected"
 
 
+@pytest.mark.slow
 def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkout: Checkout) -> None:
     with run_mlflow_server(checkout) as url:
         printed = ok(checkout.step("main", *FAST_OPTIONS, "--endpoint", url))
@@ -232,6 +233,7 @@ def test_a_model_of_real_shots_is_not_replaced_by_one_of_synthetic_shots(checkou
     assert checkout.production().version == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_project_runs_on_a_given_table_from_a_git_url_in_an_empty_folder(tmp_path: Path) -> None:
     source, empty, own = tmp_path / "source", tmp_path / "empty", tmp_path / "data.csv"
     copy_project(source)
