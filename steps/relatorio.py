@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
 from data.datasets import current
+from data.datasets.loader import DEFAULT
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED
 from data.storage.files import atomic_write, display_path, write_text
@@ -93,8 +94,16 @@ class RelatorioConfig(StepConfig):
         "relatorio.pdf; images and PDF need Chromium",
     )
     out: Annotated[str, AfterValidator(check_folder)] = Field(
-        default="", description="folder that the report is written to; empty is the project's"
+        default="",
+        description="folder that the report is written to; empty is the project's, or relatorio_NAME there for another "
+        "dataset than kobe",
     )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the report: each dataset has its own."""
+        name = self.description.name
+        return Path(self.out or ("" if name == DEFAULT else f"relatorio_{name}"))
 
     def check_out(self) -> None:
         """Refuse a folder that is not writable, before anything is done.
@@ -104,7 +113,7 @@ class RelatorioConfig(StepConfig):
         KobeShotError
             If it is not.
         """
-        for folder in (Path(self.out), Path(self.out) / rendering.PLOTS_FOLDER):
+        for folder in (self.folder, self.folder / rendering.PLOTS_FOLDER):
             ensure_writable(folder / MARKDOWN)
 
 
@@ -142,7 +151,7 @@ def run(config: RelatorioConfig) -> ReportResult:
         with console.status("writing the report"):
             given = collect.Given(cover, found, drawn, images, exchange, command, unknown)
             content = collect.collect(store, chain, active.info.run_id, given)
-            written = _write_files(Path(config.out), rendering.markdown(content.facts), content.plots)
+            written = _write_files(config.folder, rendering.markdown(content.facts), content.plots)
             if config.screenshots == "yes":
                 written = _with_pdf(written)
             log_records(_artifacts(written, content.plots))

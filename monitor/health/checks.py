@@ -263,7 +263,8 @@ def estimated_performance(evaluation: Evaluation) -> CheckResult:
     worse: dict[str, float] = {}
     for name, interval in found.intervals.items():
         before, sign = reference.get(name, 0), -1 if METRICS[name].greater_is_better else 1
-        if before:
+        # A metric that may be 0 on the reference, as F1 with few positive rows, can always fall by 100%.
+        if before and evaluation.baseline.performance.interval(name).low > 0:
             degradations = [sign * (value - before) / before for value in (interval.value, interval.low, interval.high)]
             if degradations[0] > evaluation.dataset.monitoring.warning_degradation and min(degradations) > 0:
                 worse[name] = degradations[0]

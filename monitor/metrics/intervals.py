@@ -174,9 +174,12 @@ def relative_degradation(
     """
     sign = -1 if METRICS[metric].greater_is_better else 1
     before, after = reference.interval(metric).value, current.interval(metric).value
-    compared = np.where(reference.samples[metric] == 0, np.nan, np.abs(reference.samples[metric]))
+    if not before:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    # A sample in which both are 0, as F1 often is with few positive rows, is one without a degradation.
+    compared = np.where(reference.samples[metric] == 0, 1.0, np.abs(reference.samples[metric]))
     low, high = percentile_interval(sign * (current.samples[metric] - reference.samples[metric]) / compared, confidence)
-    return Interval(sign * (after - before) / abs(before) if before else float("nan"), low, high)
+    return Interval(sign * (after - before) / abs(before), low, high)
 
 
 def slices(table: pd.DataFrame, dataset: Dataset) -> dict[str, "pd.Series[str]"]:

@@ -202,3 +202,9 @@ def test_wrong_parameters_are_refused(arguments: list[str], message: str, capsys
 
 def test_what_mlflow_run_hands_on_for_nothing_is_the_projects_folder() -> None:
     assert Path(parse_args(RelatorioConfig, ["--out", ""]).out) == Path()
+
+
+def test_the_report_of_each_dataset_has_a_folder_of_its_own() -> None:
+    assert RelatorioConfig().folder == Path()
+    assert RelatorioConfig(dataset="kobe_full").folder == Path("relatorio_kobe_full")
+    assert RelatorioConfig(dataset="kobe_full", out="mine").folder == Path("mine")

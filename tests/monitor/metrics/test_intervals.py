@@ -291,3 +291,15 @@ def test_metrics_by_slice_draw_the_groups_of_the_description() -> None:
     assert by_group["log_loss"].tolist() == by_row["log_loss"].tolist()
     widths = [found["log_loss_high"] - found["log_loss_low"] for found in (by_group, by_row)]
     assert (widths[0] != widths[1]).all()
+
+
+def test_a_metric_that_some_samples_of_the_reference_have_as_zero_has_not_certainly_degraded() -> None:
+    random = np.random.default_rng(0)
+    labels = (random.random(480) < 0.17).astype(float)
+    probability = np.full(480, 0.2)
+    probability[np.flatnonzero(labels)[0]] = 0.6
+    reference = evaluate_with_intervals(labels, probability)
+    current = evaluate_with_intervals(labels[1:], np.full(479, 0.2))
+    found = relative_degradation(current, reference, "f1_score")
+    assert found.value == 1
+    assert found.low <= 0
