@@ -32,6 +32,11 @@ def check_name(engine: str) -> str:
     'databricks://host/path'
     """
     scheme, separator, _ = engine.partition("://")
+    if scheme == SPARK and separator:
+        message = (
+            f"expected the URL of a Spark master as master; found engine={engine}. Use engine=spark, master={engine}"
+        )
+        raise ValueError(message)
     if engine in {LOCAL, SPARK}:
         return engine
     known = sorted(backend.name for backend in entry_points(group="ibis.backends"))
@@ -92,6 +97,8 @@ def open_engine(engine: str, master: str, folder: Path) -> Iterator[Engine]:
         _backend(engine)
         try:
             connection = ibis.connect(engine)
+        except ImportError as error:
+            raise EngineError(_missing_driver(engine)) from error
         except Exception as error:  # drivers raise their own exceptions
             message = f"engine={engine} does not connect: {(str(error).splitlines() or [type(error).__name__])[0]}"
             raise EngineError(message) from error
@@ -102,12 +109,19 @@ def open_engine(engine: str, master: str, folder: Path) -> Iterator[Engine]:
 
 
 def _backend(engine: str) -> None:
-    scheme = engine.partition("://")[0]
     try:
-        getattr(ibis, scheme)
+        getattr(ibis, _scheme(engine))
     except ImportError as error:
-        message = (
-            f"engine={scheme}://… expects the driver of {scheme}; it is not installed. Install it: python -m pip "
-            f"install 'ibis-framework[{scheme}]=={version('ibis-framework')}'"
-        )
-        raise EngineError(message) from error
+        raise EngineError(_missing_driver(engine)) from error
+
+
+def _missing_driver(engine: str) -> str:
+    scheme = _scheme(engine)
+    return (
+        f"engine={scheme}://… expects the driver of {scheme}; it is not installed. Install it: python -m pip "
+        f"install 'ibis-framework[{scheme}]=={version('ibis-framework')}'"
+    )
+
+
+def _scheme(engine: str) -> str:
+    return engine.partition("://")[0]

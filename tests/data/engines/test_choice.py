@@ -43,6 +43,23 @@ def test_a_missing_driver_is_reported_with_the_command_that_installs_it(monkeypa
         check_engine("trino://host/shots")
 
 
+def test_a_driver_that_a_backend_imports_when_it_connects_is_reported_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(_: str) -> object:
+        raise ModuleNotFoundError("No module named 'driver'")  # noqa: EM101, TRY003 as Python words it
+
+    monkeypatch.setattr("data.engines.choice.ibis.connect", connect)
+    words = r"pip install 'ibis-framework\[duckdb\]==[\d.]+'"
+    with pytest.raises(EngineError, match=words), open_engine("duckdb://", "", tmp_path):
+        pass
+
+
+def test_the_url_of_a_spark_master_is_refused_with_the_parameter_it_belongs_to() -> None:
+    with pytest.raises(ValueError, match="Use engine=spark, master=spark://host:7077"):
+        check_name("spark://host:7077")
+
+
 def test_a_url_that_does_not_connect_is_reported(tmp_path: Path) -> None:
     url = f"duckdb://{tmp_path}/no/such/file.duckdb"
     with pytest.raises(EngineError, match=r"engine=duckdb://.* does not connect"), open_engine(url, "", tmp_path):
