@@ -96,7 +96,7 @@ docs: env ## Generate MLproject, docs/parameters.md, docs/environment-variables.
 
 docs-site: env ## Build the pages of docs/ as a site in .site/html (Zensical, in an environment of its own); a warning is an error
 	UV_PROJECT_ENVIRONMENT=.venv-docs $(BIN)/uv sync --frozen --quiet --only-group docs --python "$(PYTHON)"
-	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" $(CURDIR)/$(BIN)/python -m tools.site
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" "$(CURDIR)/$(BIN)/python" -m tools.site
 
 format: env ## Format the code
 	ruff format .

@@ -39,3 +39,8 @@ def test_links_in_blocks_of_code_are_not_changed(tmp_path: Path) -> None:
     original = Page(ROOT / "README.md").blocks
     staged = Page(tmp_path / "project.md").blocks
     assert [block.text for block in staged] == [block.text for block in original]
+
+
+def test_recipes_quote_the_folder_of_the_project_which_may_have_spaces() -> None:
+    recipes = re.findall(r"^\t.*", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [line for line in recipes if "$(CURDIR)" in re.sub(r'"[^"]*"', "", line)] == []
