@@ -176,7 +176,7 @@ def _screens(
             problems.append(str(error))
     try:
         with console.status("taking images of the app"):
-            images.update(screens.images(store, experiment_id))
+            images.update(screens.images(store, experiment_id, chain))
     except KobeShotError as error:
         problems.append(str(error))
     if problems:

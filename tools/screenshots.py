@@ -5,7 +5,6 @@ folder. They need chromium and chromedriver on PATH.
 """
 
 import io
-import json
 import os
 import shlex
 import shutil
@@ -31,7 +30,7 @@ from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
 from data.errors import KobeShotError
 from data.paths import ROOT
-from monitor.store import tags
+from monitor.reports.pipeline import screens
 from serving import registry
 from steps.relatorio import HTML
 from steps.shared.tracking import EXPERIMENT
@@ -47,13 +46,6 @@ _LINK = "[data-testid=stTopNavLink]"
 _TAB = "[data-testid=stTab], button[role=tab], [data-testid=stButtonGroup] button"
 _RENDERED = "[data-testid=stApp][data-test-script-state=notRunning]"
 _PLOT = ".js-plotly-plot .main-svg"
-_COLUMNS = (
-    ("attributes", "Duration"),
-    ("attributes", "Models"),
-    ("metrics", "test_log_loss"),
-    ("metrics", "prod_log_loss"),
-    ("tags", tags.HEALTH),
-)
 
 
 class ScreenshotsConfig(CommandConfig):
@@ -181,21 +173,9 @@ def _mlflow_pages(page: Page, url: str) -> None:
         raise ScreenshotError(message)
     number = experiment.experiment_id
     runs = client.search_runs([number])
-    view = {
-        "selectedColumns": [f"{kind}.`{column}`" for kind, column in _COLUMNS],
-        "runsExpanded": {run.info.run_id: True for run in runs},
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
-    }
-    storage = {
-        "mlflow.workflowType_v1": json.dumps("machine_learning"),
-        "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
-        "mlflow.assistant.panelOpen_v1": "false",
-        f'MLflowLocalStorage-1.1-ExperimentPage-["{number}"]-ReactComponentState': json.dumps(view),
-    }
     # A page of the same origin without scripts of the UI, which would overwrite the view.
     page.driver.get(f"{url}/health")
-    for key, value in storage.items():
+    for key, value in screens.mlflow_view(number, (run.info.run_id for run in runs)).items():
         page.driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", key, value)
     page.driver.get(f"{url}/#/experiments/{number}/runs")
     page.wait_for(lambda: page.shows(".ag-row", "PreparacaoDados"), "runs")

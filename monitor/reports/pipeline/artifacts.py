@@ -21,6 +21,8 @@ _INDEX = "__index_level_"
 _PNG_HEADER = 24
 
 _DESCRIPTIONS = (
+    ("*dataset.json", "descrição da tabela: colunas, papéis, tipos, faixas e divisões",
+     "validar os dados e a requisição, e servir e monitorar a versão com a mesma descrição"),
     ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela", "ligar os dados preparados aos brutos"),
     ("candidate/model.skops", "pipeline do candidato (padronização e estimador), sem pickle",
      "comparar os candidatos e treiná-los de novo em outras divisões"),
@@ -38,8 +40,8 @@ _DESCRIPTIONS = (
     ("*conda.yaml", "ambiente", "recriar o ambiente do modelo servido com conda"),
     ("*python_env.yaml", "ambiente", "recriar o ambiente do modelo servido com virtualenv"),
     ("*.py", "código do modelo servido", "validar a requisição e calcular a resposta"),
-    ("*input_example.json", "exemplo de entrada", "mostrar e testar o formato da requisição"),
     ("*serving_input_example.json", "exemplo de requisição", "mostrar e testar o formato da requisição"),
+    ("*input_example.json", "exemplo de entrada", "mostrar e testar o formato da requisição"),
     ("*.png", "gráfico", "inspecionar os dados e o modelo"),
     ("raw/*dev*.parquet", "", "guardar os dados brutos de desenvolvimento como foram recebidos"),
     ("raw/*prod*.parquet", "", "guardar os dados brutos de produção como foram recebidos"),

@@ -36,6 +36,7 @@ from monitor.reports.pipeline.sources import RAW_DEV, Sources
 from monitor.retraining import backtest, decision_log
 from monitor.store import listings, records, tags
 from monitor.store.model_store import ModelStore
+from monitor.store.run_names import RETRAINING
 from serving import registry
 from serving.batch.in_process import ScoredError, predict
 from serving.model.packaging import predict_probability
@@ -115,6 +116,7 @@ def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> Repor
     """
     own = read(store, run_id, REPORT)
     decisions = tuple(store.decisions(limit=_MAX_DECISIONS))
+    retraining = read(store, decisions[0].run_id, RETRAINING) if decisions else RunFacts(RETRAINING)
     shown = {
         **_saved_plots(store, chain),
         **_new_plots(store, chain, given.sources),
@@ -127,7 +129,7 @@ def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> Repor
         experiment=store.experiment_of(run_id),
         model=registry.model(),
         own=own,
-        artifacts=tuple(_artifacts(store, chain, own)),
+        artifacts=tuple(_artifacts(store, chain, retraining, own)),
         record=_monitoring_record(store, chain.monitoring),
         decisions=decisions,
         backtest=backtest.upgrade(_json(store, chain.operation, backtest.FILE) or {}),
@@ -142,6 +144,7 @@ def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> Repor
         },
         sample=tuple(_sample(given.sources)),
         decision=_decision(store, decisions[0].run_id) if decisions else None,
+        retraining=retraining,
     )
     return ReportContent(facts, shown)
 
@@ -212,14 +215,14 @@ def _rollbacks(store: ModelStore) -> Iterator[Rollback]:
             yield Rollback(row["when"], str(row["version"]), str(row["instead_of"] or ""), str(row["why"] or ""))
 
 
-def _artifacts(store: ModelStore, chain: Chain, own: RunFacts) -> Iterator[ArtifactFacts]:
+def _artifacts(store: ModelStore, chain: Chain, retraining: RunFacts, own: RunFacts) -> Iterator[ArtifactFacts]:
     before = (chain.acquisition, chain.preparation, chain.training, *chain.candidates)
     for run in before:
         yield from artifacts.of_run(store, run)
     for number in dict.fromkeys(filter(None, (chain.trained.number, chain.applied.number))):
         with contextlib.suppress(KobeShotError):
             yield from artifacts.of_version(number)
-    for run in (chain.application, chain.monitoring, chain.operation, own):
+    for run in (chain.application, chain.monitoring, retraining, chain.operation, own):
         yield from artifacts.of_run(store, run)
 
 

@@ -24,6 +24,7 @@ _ENTRY_POINT = {
     TRAINING: "treinamento",
     APPLICATION: "aplicacao",
     MONITORING: "monitoramento",
+    run_names.RETRAINING: "retreino",
     run_names.BACKTEST: "operacao",
     REPORT: "relatorio",
     MAIN: "main",
@@ -214,8 +215,8 @@ class Chain:
 class PipelineFacts(Chain):
     """The whole content of the report; `reproduction` trains the version again, without the `unknown` parameters.
 
-    `coefficients` are those of linear candidates by id, `sample` are rows of the table of predictions, and `decision`
-    is the record of the latest decision.
+    `coefficients` are those of linear candidates by id, `sample` are rows of the table of predictions, `decision`
+    is the record of the latest decision, and `retraining` the run that took it.
     """
 
     written: datetime
@@ -235,13 +236,14 @@ class PipelineFacts(Chain):
     coefficients: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     sample: tuple[Mapping[str, object], ...] = ()
     decision: Mapping[str, Any] | None = None
+    retraining: RunFacts = field(default_factory=lambda: RunFacts(run_names.RETRAINING))
 
     @property
     def runs(self) -> tuple[RunFacts, ...]:
         """All runs in the order of the pipeline, including those that were not found."""
         return (
             *(self.main, self.acquisition, self.preparation, self.training, *self.candidates),
-            *(self.application, self.monitoring, self.operation, self.own),
+            *(self.application, self.monitoring, self.retraining, self.operation, self.own),
         )
 
     @property

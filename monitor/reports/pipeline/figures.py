@@ -180,13 +180,13 @@ def tree(model: Pipeline, depth: int = 3) -> Figure:
     features = nodes.feature[splits]
     # The tree splits standardized values.
     nodes.threshold[splits] = nodes.threshold[splits] * scaler.scale_[features] + scaler.mean_[features]
-    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
     # scikit-learn measures the boxes with a renderer.
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     boxes = plot_tree(
         drawn, max_depth=depth, feature_names=list(current().feature_names), class_names=["erro", "cesta"],
-        impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=10, ax=axes,
+        impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=8, ax=axes,
     )  # fmt: skip
     for box in boxes:
         box.set_text(_node_text(box.get_text()))
@@ -194,9 +194,9 @@ def tree(model: Pipeline, depth: int = 3) -> Figure:
 
 
 def _node_text(text: str) -> str:
-    for english, portuguese in (("samples", "registros"), ("value", "erro, cesta"), ("class", "predição")):
-        text = text.replace(f"{english} =", f"{portuguese}:")
-    text = re.sub(r"(?<=\d), (?=\d)", "; ", text)
+    """The text of a box in Portuguese; a short one, since the boxes of a level are close to each other."""
+    text = re.sub(r"samples = ([\d.]+%)", r"\1 dos registros", text).replace("class =", "predição:")
+    text = re.sub(r"value = \[[\d.]+, ([\d.]+)\]", lambda found: f"cestas: {float(found[1]):.0%}", text)
     return re.sub(r"(?<=\d)\.(?=\d)", ",", text).replace("<=", "≤").replace("True", "sim").replace("False", "não")
 
 
@@ -216,7 +216,7 @@ def importances(model: Pipeline, table: pd.DataFrame) -> Figure:
         scoring="neg_log_loss", n_repeats=5, random_state=0,
     )  # fmt: skip
     order = np.argsort(found.importances_mean)
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
     axes.barh(
         [names[place] for place in order], found.importances_mean[order], xerr=found.importances_std[order],

@@ -56,6 +56,21 @@ MODELS: Mapping[str, str] = {
 }
 """Names of models by PyCaret's id."""
 
+METRICS: Mapping[str, str] = {
+    "log_loss": "log loss",
+    "log_loss_skill": "skill score da log loss",
+    "brier": "Brier",
+    "brier_skill": "skill score do Brier",
+    "roc_auc": "ROC AUC",
+    "f1_score": "F1",
+    "accuracy": "acurácia",
+    "precision": "precisão",
+    "recall": "recall",
+    "specificity": "especificidade",
+    "calibration_error": "erro de calibração",
+}
+"""Names of metrics by the name that runs have."""
+
 _NUMBER = re.compile(r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _ENGLISH = re.compile(
     r"\b(the|of|is|are|was|were|has|have|from|worse|better|than|not|with|by|on|needed|needs|for|and|its|been|does|"
@@ -76,6 +91,7 @@ _RULES: Sequence[tuple[str, str]] = (
     (r"\d+% CI: ([\d.-]+) to ([\d.-]+)", r"intervalo: \1 a \2"),
     (r"(?<=\d) to (?=[-+]?\d)", " para "),
     # Checks.
+    *((rf"\b{name}\b(?= (?:is worse|fell))", label) for name, label in METRICS.items()),
     (r"(\w+) is worse by", r"\1 piorou"),
     (r"(\w+) fell from ([-+\d.%]+) (?:to|para)", r"\1 caiu de \2 para"),
     (r"none of (\d+) metrics is significantly worse, by more than (\d+%)",
@@ -236,6 +252,8 @@ _PLOT_TEXTS: Mapping[str, str] = {
     r"FG% by distance": "Proporção de cestas por distância",
     r"FG%": "proporção de cestas",
     r"([\d,]+) shots": r"\1 arremessos",
+    r"groups with fewer than (\d+) shots not drawn \(1 shots\)":
+        r"grupos com menos de \1 arremessos não aparecem (1 arremesso)",
     r"groups with fewer than (\d+) shots not drawn \((\d+) shots\)":
         r"grupos com menos de \1 arremessos não aparecem (\2 arremessos)",
     r"([\d,]+) shots from the backcourt not drawn": r"\1 arremessos da quadra de defesa não aparecem",

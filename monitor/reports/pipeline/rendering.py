@@ -27,6 +27,7 @@ from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import discussion, figures, flow, formats, portuguese, rubric
 from monitor.reports.pipeline.facts import ArtifactFacts, Missing, Number, PipelineFacts, RunFacts, Text, adherence
 from monitor.reports.pipeline.screens import APP, REGISTRY, RUNS
+from monitor.reports.pipeline.sources import MAX_ROWS
 from monitor.store import commands
 from monitor.store import tags as store_tags
 
@@ -36,12 +37,24 @@ PLOTS_FOLDER = "relatorio_figuras"
 APP_PAGES = dict(
     zip(
         APP,
-        ("Painel: hoje", "Painel: quadra", "Painel: por quê", "Painel: campeões", "Painel: sistema"),
+        (
+            ("Painel: hoje", "O status do modelo, a sua causa, o que a política vai fazer e a log loss no tempo."),
+            ("Painel: quadra", "Os arremessos por lugar, com filtros, e a tabela por zona."),
+            ("Painel: por quê", "Cada verificação com o seu resultado e a sua evidência, e o histórico de alertas."),
+            ("Painel: campeões", "As decisões de retreinamento, com gatilhos, pré-condições e janelas, e as versões."),
+            ("Painel: sistema", "A versão servida, o servidor, as execuções e o log de inferências."),
+        ),
         strict=True,
     )
-)
-MLFLOW_PAGES = {RUNS: "Execuções no MLflow", REGISTRY: "Registro de modelos no MLflow"}
-"""Captions of the images of pages."""
+)  # fmt: skip
+MLFLOW_PAGES = {
+    RUNS: ("Execuções no MLflow", "As execuções da interface do MLflow, com as métricas de teste e de produção."),
+    REGISTRY: (
+        "Versão registrada no MLflow",
+        "A versão no registro, com o alias, o estágio e o model card.",
+    ),
+}
+"""Caption of each image of a page, and what the page shows."""
 
 _FOLDER = Path(__file__).parent
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -146,9 +159,11 @@ def markdown(facts: PipelineFacts) -> str:
         com_intervalo=_with_interval,
         confianca=CONFIDENCE,
         criterio=facts.training.params.get("criterion", "log_loss"),
+        amostra=MAX_ROWS,
         divisoes=_splits(facts.preparation, facts.own),
         decisoes=_DECISIONS,
         mermaid=flow.mermaid(),
+        metricas=portuguese.METRICS,
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
         resultados=_OUTCOMES,
         rotulo=current().target.name,
@@ -197,7 +212,8 @@ def html(text: str, plots: Mapping[str, bytes]) -> str:
     for place, token in enumerate(tokens):
         if token.type != "heading_open":
             continue
-        heading = tokens[place + 1].content
+        # Without the backslashes of Markdown.
+        heading = "".join(child.content for child in tokens[place + 1].children or [])
         if token.tag == "h1":
             title = heading
         if token.tag == "h2":
@@ -344,7 +360,8 @@ def _grouped(found: Sequence[ArtifactFacts]) -> Iterator[ArtifactFacts]:
         group = list(rows)
         if group[1:]:
             folder = group[0].path.rpartition("/")[0]
-            names = ", ".join(each.path.rpartition("/")[2].removesuffix(f".{suffix}") for each in group)
+            files = (each.path.rpartition("/")[2].removesuffix(f".{suffix}") for each in group)
+            names = ", ".join(name for name in files if name != "__init__")
             size = sum(each.size or 0 for each in group)
             path = f"{folder}/*.{suffix}" if suffix == "png" else f"*.{suffix}"
             composition = f"{len(group)} {_GROUPS[suffix]}: {names}"

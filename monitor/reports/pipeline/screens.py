@@ -1,7 +1,7 @@
 """Images of the app and of MLflow's pages for the report, taken with Chromium, and a request to the served model."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import requests
 
 from data.paths import ROOT
 from monitor.reports import chromium
-from monitor.reports.pipeline.facts import Exchange
+from monitor.reports.pipeline.facts import Chain, Exchange
+from monitor.store import tags
 from monitor.store.model_store import ModelStore
 from serving import registry
 from serving.client.http import session_for
@@ -26,15 +27,28 @@ APP: Mapping[str, str] = {
 """Pages of the app, by the file of their image."""
 RUNS, REGISTRY = "mlflow_execucoes.png", "mlflow_registro.png"
 """Images of MLflow's pages."""
+MLFLOW_COLUMNS = (
+    ("attributes", "Duration"),
+    ("attributes", "Models"),
+    ("metrics", "test_log_loss"),
+    ("metrics", "prod_log_loss"),
+    ("tags", tags.HEALTH),
+)
+"""Columns of MLflow's table of runs."""
 
+_APP_WIDTH = 1_120
+_MAX_APP_HEIGHT = 1_500
+"""Of an image that is printed on a page of A4; the rest of a longer page is in the app."""
 _APP_READY = (
     'document.querySelector(\'[data-testid="stMain"] h1, [data-testid="stMain"] h2, [data-testid="stMetric"]\')'
     ' && !document.querySelector(\'[data-testid="stStatusWidget"], [data-testid="stSkeleton"]\')'
 )
 _APP_HEIGHT = (
-    "Math.max(...Array.from(document.querySelectorAll('[data-testid=\"stMainBlockContainer\"]'), e => e.scrollHeight))"
+    f"Math.min({_MAX_APP_HEIGHT}, Math.max("
+    "...Array.from(document.querySelectorAll('[data-testid=\"stMainBlockContainer\"]'), e => e.scrollHeight)))"
 )
 _MLFLOW_READY = "document.querySelectorAll('[role=\"row\"], tr').length > 2"
+_VERSION_READY = "document.body.innerText.includes('Description')"
 _SECONDS = 30
 
 
@@ -57,8 +71,31 @@ def exchange(version: str, shot: Mapping[str, float]) -> Exchange:
             raise subprocesses.ServerError(message) from error
 
 
-def images(store: ModelStore, experiment_id: str) -> Iterator[tuple[str, bytes]]:
-    """Take the image of each page of the app, and of MLflow's pages of runs and of the registered model.
+def mlflow_view(experiment_id: str, expanded: Iterable[str]) -> dict[str, str]:
+    """Entries of the browser's local storage with which MLflow's pages show the runs and metrics of a pipeline.
+
+    Parameters
+    ----------
+    experiment_id : str
+    expanded : iterable of str
+        Ids of the runs whose nested runs are shown.
+    """
+    view = {
+        "selectedColumns": [f"{kind}.`{column}`" for kind, column in MLFLOW_COLUMNS],
+        "runsExpanded": dict.fromkeys(expanded, True),
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+    }
+    return {
+        "mlflow.workflowType_v1": json.dumps("machine_learning"),
+        "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+        "mlflow.assistant.panelOpen_v1": "false",
+        f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment_id}"]-ReactComponentState': json.dumps(view),
+    }
+
+
+def images(store: ModelStore, experiment_id: str, chain: Chain) -> Iterator[tuple[str, bytes]]:
+    """Take the image of each page of the app, and of MLflow's pages of runs and of the trained version.
 
     Yields
     ------
@@ -73,16 +110,20 @@ def images(store: ModelStore, experiment_id: str) -> Iterator[tuple[str, bytes]]
     with chromium.browser() as page:
         with _app() as url:
             for name, path in APP.items():
-                page.open(f"{url}/{path}?lang=pt", _APP_READY)
-                yield name, page.image(height=_APP_HEIGHT)
+                page.open(f"{url}/{path}?lang=pt", _APP_READY, width=_APP_WIDTH)
+                yield name, page.image(width=_APP_WIDTH, height=_APP_HEIGHT)
         if _is_remote():
             # A tracking server has accounts, and its pages are not public.
             return
         with _mlflow() as url:
-            pages = {RUNS: f"#/experiments/{experiment_id}/runs", REGISTRY: f"#/models/{store.model_name}"}
-            for name, path in pages.items():
-                page.open(f"{url}/{path}", _MLFLOW_READY)
-                yield name, page.image()
+            # A page of the same origin without scripts of the UI, which would overwrite the view.
+            page.open(f"{url}/health", "true")
+            for key, value in mlflow_view(experiment_id, (chain.main.run_id, chain.training.run_id)).items():
+                page.evaluate(f"localStorage.setItem({json.dumps(key)}, {json.dumps(value)})")
+            page.open(f"{url}/#/experiments/{experiment_id}/runs", _MLFLOW_READY)
+            yield RUNS, page.image()
+            page.open(f"{url}/#/models/{store.model_name}/versions/{chain.trained.number}", _VERSION_READY)
+            yield REGISTRY, page.image()
 
 
 def pdf(html: Path) -> bytes:

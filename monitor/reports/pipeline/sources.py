@@ -24,7 +24,7 @@ from monitor.store.model_store import ModelStore
 from serving import registry
 from serving.batch.in_process import dataset_of
 
-MAX_ROWS = 20_000
+MAX_ROWS = 50_000
 """Rows of a table that are drawn; of a larger one a systematic sample is."""
 
 RAW_DEV, RAW_PROD = "raw_dev", "raw_prod"

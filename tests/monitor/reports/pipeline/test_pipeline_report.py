@@ -14,14 +14,20 @@ from urllib.parse import unquote
 import mlflow
 import pandas as pd
 import pytest
+from matplotlib.text import Annotation
 from mlflow import MlflowClient
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from data.paths import ROOT
+from data.schema import FEATURES, TARGET
 from monitor.health.checks import CHECKS
 from monitor.health.status import CheckStatus, run_checks
 from monitor.reports.pipeline import (
     artifacts,
     collect,
+    figures,
     flow,
     formats,
     lineage,
@@ -46,7 +52,7 @@ from monitor.store import records
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from serving import registry
-from tests.evaluations import batch, evaluation
+from tests.evaluations import batch, evaluation, population
 from tests.operation_store import backtest_record, log_backtest, log_decision
 from tests.report_store import ORIGIN, STEPS, fill, run_named
 
@@ -191,9 +197,55 @@ def test_a_missing_metric_is_named_with_the_command_that_produces_it(whole: Repo
 
 def test_every_run_of_the_report_is_listed(whole: ReportContent) -> None:
     text = rendering.markdown(whole.facts)
-    assert len(whole.facts.runs) == 11
+    assert len(whole.facts.runs) == 12
     for run in whole.facts.runs:
-        assert f"`{run.run_id}`" in text or run.step == "Operacao"
+        assert f"`{run.run_id}`" in text or run.step in {"Operacao", "Retreino"}
+
+
+def test_the_title_of_the_page_has_no_backslash(page: str) -> None:
+    found = re.search("<title>(.*)</title>", page)
+    assert found
+    assert "kobe_shot" in found[1]
+
+
+def test_the_candidates_are_named_where_the_parameter_leaves_them_to_the_dataset(whole: ReportContent) -> None:
+    training = replace(whole.facts.training, params={**whole.facts.training.params, "models": "auto"})
+    section = section_of(changed(whole, training=training), "7. Treinamento")
+    assert "treina os candidatos Regressão logística (lr), Árvore de decisão (dt) com" in section
+
+
+def test_plots_show_every_row_of_the_public_files() -> None:
+    assert sources.MAX_ROWS > 24_271
+
+
+def test_boxes_of_the_tree_do_not_overlap() -> None:
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=5, random_state=0))
+    rows = population()
+    figure = figures.tree(model.fit(rows[list(FEATURES)].to_numpy(), rows[TARGET]))
+    figure.canvas.draw()
+    boxes = [
+        patch.get_window_extent()
+        for text in figure.findobj(Annotation)
+        if text.get_text().strip() and (patch := text.get_bbox_patch())
+    ]
+    assert len(boxes) > 10
+    overlapping = [(one, other) for place, one in enumerate(boxes) for other in boxes[:place] if one.overlaps(other)]
+    assert overlapping == []
+
+
+def test_metrics_of_the_monitoring_have_their_names_in_portuguese(whole: ReportContent) -> None:
+    section = section_of(rendering.markdown(whole.facts), "9. Monitoramento")
+    assert "| erro de calibração |" in section
+    assert re.findall(r"\b(?:roc_auc|f1_score|brier|log_loss)\b", section.replace("\\", "")) == []
+
+
+@pytest.mark.parametrize("path", ["dataset.json", "artifacts/dataset.json", "serving_input_example.json"])
+def test_an_artifact_has_composition_and_purpose(tmp_path: Path, path: str) -> None:
+    file = tmp_path / Path(path).name
+    file.write_text("{}\n")
+    found = artifacts.describe(file, "PreparacaoDados", path)
+    assert found.purpose
+    assert not found.composition.startswith("1 linha")
 
 
 def test_no_number_is_typed_in_the_template() -> None:
