@@ -186,7 +186,7 @@ def tree(model: Pipeline, depth: int = 3) -> Figure:
     axes = figure.subplots()
     boxes = plot_tree(
         drawn, max_depth=depth, feature_names=list(current().feature_names), class_names=["erro", "cesta"],
-        impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=8, ax=axes,
+        impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=7, ax=axes,
     )  # fmt: skip
     for box in boxes:
         box.set_text(_node_text(box.get_text()))
