@@ -228,8 +228,11 @@ def cross_validated(candidate: Candidate, criterion: str) -> str:
 
 
 def _cells(metrics: dict[str, float], names: Iterable[str]) -> list[str]:
+    # Without a row that is predicted positive there is no precision, which scikit-learn's convention makes 0.
+    none_predicted = metrics.get("recall") == 0 and metrics.get("specificity") == 1
+    defined = {name: value for name, value in metrics.items() if name != "precision" or not none_predicted}
     # What rounds to -0.0000 is 0.
-    return [f"{round(metrics[name], 4) + 0.0:.4f}" if name in metrics else "not defined" for name in names]
+    return [f"{round(defined[name], 4) + 0.0:.4f}" if name in defined else "undefined" for name in names]
 
 
 def _records(selection: ModelSelection) -> Iterator[Record]:

@@ -1,5 +1,6 @@
 """``mlflow run . -e main`` on the real files, as a user would run it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,8 @@ def test_the_model_card_has_the_metrics_of_the_run_and_the_command_that_reproduc
     for text in (version.description, card):
         assert loss in text
         assert "mlflow run . -e main --env-manager local -P source=FOLDER" in text
+    # The base-rate baseline predicts no shot made, so it has no precision.
+    assert re.search(r"^\| Base rate \|.*\| undefined \|", card, flags=re.MULTILINE)
     assert len(version.description) <= MAX_DESCRIPTION
     assert version.tags["sha256_base_train"] in card
 
