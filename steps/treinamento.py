@@ -14,6 +14,7 @@ from data.preparation.manifest import (
     read_ids,
     read_manifest,
     read_prepared,
+    require_described,
 )
 from monitor.store import run_names, tags
 from serving import registry
@@ -69,6 +70,7 @@ def _prepared(manifest: Manifest) -> TrainingData:
     hashes = {f"sha256_{name}": digest for name, digest in {**manifest.sha256, **raw}.items()}
     ids = {name: found for name in IDS if (found := read_ids(manifest, name)) is not None}
     train = read_prepared(manifest, TRAIN)
+    require_described(train)
     groups, tested = (read_groups(manifest, name) for name in (TRAIN, TEST))
     test, group = read_prepared(manifest, TEST), current().group
     if group and tested is not None:

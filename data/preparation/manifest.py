@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from data.acquisition.provenance import Provenance
-from data.datasets import current, for_dataset, processed_folder
+from data.datasets import Dataset, current, for_dataset, processed_folder
 from data.errors import StaleDataError
 from data.paths import PROCESSED
 from data.storage.files import display_path, sha256
@@ -62,6 +62,31 @@ def read_manifest() -> Manifest:
 def read_prepared(manifest: Manifest, name: str) -> pd.DataFrame:
     """Read a table of the last preparation; see `verified_path` for exceptions."""
     return pd.read_parquet(verified_path(manifest, name))
+
+
+def require_described(table: pd.DataFrame, dataset: Dataset | None = None) -> None:
+    """Raise if the features of train or test are not those of the description, which was edited since.
+
+    Raises
+    ------
+    StaleDataError
+        With the features that are missing, or that are no longer described.
+    """
+    dataset = dataset or current()
+    expected, found = {*dataset.feature_names, dataset.target.name}, set(map(str, table.columns))
+    if expected == found:
+        return
+    differences = [
+        f"{words} {', '.join(sorted(names))}"
+        for words, names in (("without", expected - found), ("with", found - expected))
+        if names
+    ]
+    message = (
+        f"expected prepared tables with the features of the description of {dataset.name}; found tables "
+        f"{' and '.join(differences)}: the description has changed since. Run the preparation again: "
+        f"{for_dataset('mlflow run . -e preparacao')}"
+    )
+    raise StaleDataError(message)
 
 
 def read_ids(manifest: Manifest, name: str) -> "pd.Series[Any] | None":

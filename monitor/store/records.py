@@ -354,7 +354,7 @@ class ModelVersion(Record):
     @property
     def development_sha256(self) -> str:
         """SHA-256 of the dev rows that it was trained on."""
-        return self.tags.get(tags.DEVELOPMENT_SHA256) or self.sha256("base_train")
+        return tags.development_sha256(self.tags)
 
     def sha256(self, name: str) -> str:
         """SHA-256 of a table that it was trained or tested on; empty where it is not known."""

@@ -65,7 +65,7 @@ BACKTEST = "backtest"
 
 TRAINING_LABELS = "training_labels"
 RETRAINING_RUN = "retraining_run"
-DEVELOPMENT_SHA256 = "sha256_development"
+DEVELOPMENT_SHA256, FORMER_DEVELOPMENT_SHA256 = "sha256_development_rows", "sha256_development"
 """Tags of a version that was trained on labels too, as `LABELS_UNTIL` is: how many, the run of the decision, and the
 SHA-256 of the dev rows in its training rows."""
 REVOKED = "revoked"
@@ -266,3 +266,19 @@ def _renamed(held: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
     # A name of today goes before a former one, where both are there.
     former = {names[name]: value for name, value in held.items() if name in names}
     return former | {name: value for name, value in held.items() if name not in names}
+
+
+def development_sha256(tags: Mapping[str, str]) -> str:
+    """SHA-256 of the dev rows that a version was trained on, of its tags; empty where it is not known.
+
+    The former name of the tag is also that of the raw table ``development.parquet``, which labels do not change.
+
+    Examples
+    --------
+    >>> development_sha256({"sha256_development": "raw", "sha256_base_train": "rows"})
+    'rows'
+    >>> development_sha256({"sha256_development": "rows", "sha256_base_train": "all", "labels_until": "2026-01-01"})
+    'rows'
+    """
+    former = tags.get(FORMER_DEVELOPMENT_SHA256, "") if LABELS_UNTIL in tags else ""
+    return tags.get(DEVELOPMENT_SHA256) or former or tags.get(sha256_of("base_train"), "")

@@ -87,7 +87,8 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
     for name, table in written.items():
         write_parquet(table, files[name])
     arrived, weights = label_weights(len(development), len(older), weighting)
-    kept = {name: value for name, value in champion.tags.items() if name.startswith("sha256_dataset_")}
+    raw = {store_tags.sha256_of(table.partition(".")[0]) for table in dataset.raw_tables}
+    kept = {name: value for name, value in champion.tags.items() if name in raw}
     tags = {
         **{name: champion.tags[name] for name in store_tags.ORIGIN if name in champion.tags},
         **kept,

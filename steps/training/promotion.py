@@ -26,14 +26,13 @@ from monitor.retraining.promotion_test import (
 )
 from monitor.store import tables, tags
 from monitor.store.model_store import current_store
+from monitor.store.records import ModelVersion
 from serving import registry
-from serving.batch.in_process import ScoredError, predict
+from serving.batch.in_process import ScoredError, dataset_of, predict
 from serving.model.packaging import predict_probability
 from serving.registry import gate
 from steps.shared.tracking import Metrics, Record, Tags, Text
 from steps.training.training_set import TrainingData
-
-_DEVELOPMENT = tags.sha256_of("dataset_kobe_dev")
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,57 @@ def comparison_rows(challenger: Challenger) -> ComparisonRows:
     advantage; with another file, the challenger's. If the champion's training shots are unknown, they are all of the
     challenger's test rows: if the champion was trained on some of them, that is its advantage.
     """
-    training_data, current = challenger.training_data, current_store().usable_champion()
+    current = current_store().usable_champion()
+    found = _comparison_rows(challenger, current)
+    lacking = _lacking(current, found.rows)
+    return _joined(challenger, current, lacking) or found if current and lacking else found
+
+
+def _lacking(champion: ModelVersion | None, rows: pd.DataFrame) -> list[str]:
+    """Features of the champion that rows do not have: its description may have others."""
+    try:
+        return [name for name in dataset_of(champion.version).feature_names if name not in rows] if champion else []
+    except ScoredError:
+        # Whoever loads it to compare reports that.
+        return []
+
+
+def _joined(challenger: Challenger, champion: ModelVersion, lacking: list[str]) -> ComparisonRows | None:
+    """The rows that are test rows of both, with the features of both, by their id; None where no run holds them."""
+    training_data, store = challenger.training_data, current_store()
+    identifier, mine = training_data.dataset.id.name, training_data.identified(TEST)
+    if not _is_same_file(champion, training_data):
+        return None
+    try:
+        theirs = tables.read_scored(tables.prepared_table(store, TEST), dataset_of(champion.version))
+        theirs = tables.identified(store, theirs, TEST, champion.version)
+    except TableError:
+        return None
+    if identifier not in mine or not {identifier, *lacking} <= {*theirs.columns}:
+        return None
+    rows = mine[mine[identifier].notna()].merge(theirs[[identifier, *lacking]].dropna(subset=identifier), on=identifier)
+    note = (
+        f"on {len(rows):,} rows that are test rows of both, with {', '.join(lacking)} of champion version "
+        f"{champion.version}"
+    )
+    return ComparisonRows(rows.drop(columns=identifier), note)
+
+
+def _is_same_file(champion: ModelVersion, training_data: TrainingData) -> bool:
+    """Whether both were trained on one raw table of development."""
+    name = tags.sha256_of(training_data.dataset.raw_tables[0].partition(".")[0])
+    return champion.tags.get(name) == training_data.tags.get(name)
+
+
+def _comparison_rows(challenger: Challenger, current: ModelVersion | None) -> ComparisonRows:
+    training_data = challenger.training_data
     dataset = training_data.dataset
     identifier, columns = dataset.id.name, [*dataset.feature_names, dataset.target.name]
     group = [dataset.group.name] if dataset.group else []
     if current is None or current.sha256(TEST) == training_data.tags[tags.sha256_of(TEST)]:
         return ComparisonRows(training_data.test)
     version = current.version
-    is_same_file = current.tags.get(_DEVELOPMENT) == training_data.tags.get(_DEVELOPMENT)
+    is_same_file = _is_same_file(current, training_data)
     name = TEST if is_same_file else TRAIN
     try:
         theirs = tables.identified(
@@ -171,6 +213,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     is_synthetic = challenger.training_data.is_synthetic
     # Losses on synthetic and on real shots do not compare.
     is_comparable = current is not None and current.synthetic == is_synthetic
+    lacking = _lacking(current, rows)
     too_few = (
         f"there are {len(rows):,} rows that neither it nor champion version {named} was trained on; {MIN_ROWS} are "
         "needed to compare them"
@@ -185,6 +228,10 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
             f"it was trained on synthetic shots, champion version {named} on real ones",
         ),
         (is_comparable and len(rows) < MIN_ROWS, too_few),
+        (
+            is_comparable and bool(lacking),
+            f"its test rows lack {', '.join(lacking)}, which champion version {named} needs, so they are not compared",
+        ),
     )
     obstacle = next((reason for applies, reason in obstacles if applies), "")
     test = None

@@ -88,7 +88,7 @@ def _outermost(run_id: str) -> RunInfo:
 
 
 def _origin(tags: Mapping[str, str]) -> _Origin:
-    digest = tags.get(store_tags.DEVELOPMENT_SHA256) or tags.get(f"sha256_{TRAIN}", "")
+    digest = store_tags.development_sha256(tags)
     held = f"params.sha256_{TRAIN} = '{digest}'"
     found = current_store().find_runs(run_names.PREPARATION, held, limit=1) if digest.isalnum() else []
     provenance = _provenance(found[0].run_id) if found else None

@@ -58,6 +58,7 @@ def test_a_description_and_two_more_columns_go_through_every_entry_point(tmp_pat
     printed = ok(checkout.step("main", *of_dataset, "--source", str(table), *FAST, "--n_resplits", "1"))
     assert "Decision: orders version 1: passed the gate" in printed
     assert "shot" not in printed.lower().replace("kobe_shot", "")
+    assert (checkout.folder / "relatorio_orders" / "relatorio.html").is_file()
     folder = checkout.folder / "data" / "processed" / "orders"
     assert set(pd.read_parquet(folder / "base_train_ids.parquet")) == {"order_id", "customer_id"}
 
@@ -72,6 +73,16 @@ def test_a_description_and_two_more_columns_go_through_every_entry_point(tmp_pat
     assert scored["weight"].isna().any()
     ok(checkout.step("monitoramento", *of_dataset))
     ok(checkout.step("retreino", *of_dataset, "--mode", "dry_run", *FAST))
+    assert "Outcome:" in ok(checkout.step("retreino", *of_dataset, "--mode", "force", *FAST))
     ok(checkout.step("relatorio", *of_dataset, "--n_resplits", "0"))
     ok(checkout.step("reverter", *of_dataset, "--version", "1"))
     assert str(checkout.client().get_model_version_by_alias("orders", "champion").version) == "1"
+
+    description.write_text(without(proposed, "gift"), encoding="utf-8")
+    failed = checkout.step("treinamento", *of_dataset, *FAST)
+    assert failed.returncode == 1
+    assert "found tables with gift: the description has changed since. Run the preparation again" in failed.stderr
+    ok(checkout.step("preparacao", *of_dataset))
+    assert "rows that are test rows of both, with gift of champion version 1" in ok(
+        checkout.step("treinamento", *of_dataset, *FAST)
+    )

@@ -123,7 +123,7 @@ def _training(store: ModelStore, version: VersionFacts) -> RunInfo | None:
 
 def _preparation(store: ModelStore, training: RunInfo, version: VersionFacts) -> RunInfo | None:
     name = tags.sha256_of(TRAIN)
-    digest = version.tags.get(tags.DEVELOPMENT_SHA256) or training.params.get(name, "") or version.tags.get(name, "")
+    digest = tags.development_sha256(version.tags) or training.params.get(name, "")
     return _of_digest(store, PREPARATION, f"params.{name}", digest)
 
 

@@ -287,7 +287,7 @@ def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_of_its_digest
         == of_preparation
     )
     # A retrained one was trained on more than the dev rows.
-    client, both = world.client, {"sha256_base_train": ELSEWHERE, "sha256_development": sha256(of_preparation)}
+    client, both = world.client, {"sha256_base_train": ELSEWHERE, "sha256_development_rows": sha256(of_preparation)}
     for name, value in both.items():
         client.set_model_version_tag("kobe_shot", "1", name, value)
     try:
@@ -295,7 +295,7 @@ def test_the_dev_rows_of_a_champion_are_its_training_rows_or_those_of_its_digest
         with pytest.raises(TableError, match="no run holds it"):
             tables.prepared_table(current_store(), "base_train")
     finally:
-        client.delete_model_version_tag("kobe_shot", "1", "sha256_development")
+        client.delete_model_version_tag("kobe_shot", "1", "sha256_development_rows")
         client.set_model_version_tag("kobe_shot", "1", "sha256_base_train", sha256(of_preparation))
 
 

@@ -450,7 +450,7 @@ def test_a_challenger_is_trained_again_by_retreino_as_of_its_decision_versus_its
     acquired("auto")
     tags = {store_tags.DECIDED_AT: "2026-11-22T10:00:00+00:00", "champion": "4"}
     run_id = trained("Retreino", tags, log="''", window_size=150, mode="auto", models="lr")
-    found = reproduction(run_id, {**TAGS, "sha256_development": "a" * 64, "sha256_base_train": "9" * 64}, TRAINING)
+    found = reproduction(run_id, {**TAGS, "sha256_development_rows": "a" * 64, "sha256_base_train": "9" * 64}, TRAINING)
     entry_point, values = parameters(found.command)
     assert entry_point == "retreino"
     config = parse_args(RetreinoConfig, arguments(values))
