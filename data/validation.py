@@ -11,7 +11,8 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from data.datasets import Column, Dataset, current
+from data.datasets import Column, Dataset, current, default
+from data.datasets.description import ROW_ID
 from data.errors import SchemaError
 
 _DATE, _DAY = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?", re.ASCII), len("2013-10-29")
@@ -41,13 +42,17 @@ def check_columns(
     SchemaError
         If a column is missing or duplicate.
     """
-    required = [column.raw_name for column in (dataset or current()).required]
+    dataset = dataset or current()
+    required = [column.raw_name for column in dataset.required]
     missing = [column for column in (*required, *also_required) if column not in names]
     if missing:
         message = (
             f"{name}: column{'s' * (len(missing) > 1)} {', '.join(missing)} missing. "
-            f"Expected at least {', '.join(required)}; found {', '.join(map(str, names)) or 'no columns'}."
+            f"Expected at least {', '.join(name for name in required if name != ROW_ID)}; found "
+            f"{', '.join(str(name) for name in names if name != ROW_ID) or 'no columns'}."
         )
+        if dataset != default():
+            message += " Give a table with it, or its name there as raw_name in the description."
         raise SchemaError(message)
     duplicates = sorted({str(column) for column in names if list(names).count(column) > 1})
     if duplicates:

@@ -11,7 +11,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from data.acquisition.raw_tables import RawTable
-from data.datasets import Column, Dataset, current
+from data.datasets import Column, Dataset, current, default
 from data.engines.duckdb import duckdb_engine
 from data.engines.engine import POSITION, Engine
 from data.errors import SchemaError, SourceError
@@ -241,6 +241,8 @@ def check_ids(*tables: RawShots) -> None:
                 f"{first.name}: {shared.count:,} {id_name} found twice or more, {shared}; expected each only once. Fix "
                 "or remove them:"
             )
+            if first.dataset != default():
+                lines.append(f"If {id_name} does not identify a row, give it the role group or pass_through.")
             raise SchemaError("\n  ".join([message, *lines]))
         message = (
             f"{first.name} and {second.name} share {shared.count:,} {id_name} ({shared}); expected none, or the model "

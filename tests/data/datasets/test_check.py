@@ -142,3 +142,13 @@ def test_a_target_that_has_not_two_values_is_an_error(
     orders.assign(returned=np.resize(values, ROWS)).to_csv(tmp_path / "orders.csv", index=False)
     with pytest.raises(KobeShotError, match=expected):
         examine(load(described(tmp_path)), tmp_path / "orders.csv", "orders.csv", tmp_path)
+
+
+def test_a_missing_column_and_a_repeated_id_come_with_what_to_do(orders: pd.DataFrame, tmp_path: Path) -> None:
+    dataset = load(described(tmp_path))
+    orders.drop(columns="price").to_csv(tmp_path / "orders.csv", index=False)
+    with pytest.raises(SchemaError, match=r"column price missing.*its name there as raw_name in the description"):
+        examine(dataset, tmp_path / "orders.csv", "orders.csv", tmp_path)
+    orders.assign(**{"Order ID": orders["Order ID"] // 2}).to_csv(tmp_path / "orders.csv", index=False)
+    with pytest.raises(SchemaError, match=r"(?s)found twice or more.*give it the role group or pass_through"):
+        examine(dataset, tmp_path / "orders.csv", "orders.csv", tmp_path)
