@@ -37,7 +37,7 @@ def command(entry_point: str, values: Mapping[str, str] | None = None, model: st
     'mlflow run . -e retreino --env-manager local -P mode=dry_run'
     """
     words = ["mlflow", "run", ".", "-e", entry_point, "--env-manager", "local"]
-    described = datasets.current_name()
+    described = _described()
     if described != DEFAULT:
         words += ["-P", f"dataset={described}"]
     for name, default in _defaults(entry_point).items() if values else ():
@@ -91,7 +91,7 @@ def for_model(line: str, model: str = "") -> str:
     'KOBE_SHOT_MODEL=guard_shot make monitor'
     """
     name = model or registry.model()
-    described, variables = datasets.current_name(), []
+    described, variables = _described(), []
     if described != DEFAULT and "dataset=" not in line:
         variables.append(f"{datasets.VARIABLE}={shlex.quote(described)}")
     if name != datasets.current().registered_model:
@@ -118,6 +118,13 @@ def unquoted(kept: str) -> str:
     except ValueError:
         return kept
     return words[0] if len(words) == 1 and shlex.quote(words[0]) == kept else kept
+
+
+def _described() -> str:
+    """The dataset of this process as it is given in the folder of the project, where commands are typed."""
+    name = datasets.current_name()
+    path = Path(name)
+    return str(path.relative_to(ROOT)) if path.is_absolute() and path.is_relative_to(ROOT) else name
 
 
 @cache

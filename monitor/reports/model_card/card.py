@@ -47,6 +47,7 @@ LINEAR = ("lr", "svm", "ridge", "lda")
 NEIGHBORS = "knn"
 _HUGGING_FACE_METRICS = {"log_loss": "log_loss", "roc_auc": "roc_auc", "f1_score": "f1", "brier": "brier_score"}
 _SOURCE_PATH = re.compile(r"'source=/[^']*'|source=/\S+")
+_DATASET_PATH = re.compile(r"'dataset=/[^']*'|dataset=/\S+")
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,8 @@ def sections(card: ModelCard, *, short: bool) -> dict[str, str]:
         "facts": card.facts,
         "front": _front_matter(card),
         "command": _portable(card.command),
-        "is_portable": _portable(card.command) == card.command,
+        "is_portable": "source=FOLDER" not in _portable(card.command),
+        "has_description": "dataset=DESCRIPTION" in _portable(card.command),
         "metrics": {name: METRICS[name] for name in (_SHORT_METRICS if short else METRICS)},
         "bins": CALIBRATION_BINS,
         "threshold": THRESHOLD,
@@ -270,7 +272,7 @@ def _front_matter(card: ModelCard) -> str:
 
 def _portable(command: str) -> str:
     """A command without a path of the machine that trained the model."""
-    return _SOURCE_PATH.sub(r"source=FOLDER", command)
+    return _DATASET_PATH.sub("dataset=DESCRIPTION", _SOURCE_PATH.sub("source=FOLDER", command))
 
 
 def _family(model_id: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from data import datasets
 from data.paths import ROOT
 from data.storage.urls import sqlite_url
 from monitor.store import commands
@@ -16,6 +17,15 @@ def restored() -> Iterator[None]:
     """The tracking URI as it was, after each test."""
     yield
     mlflow.set_tracking_uri(None)
+
+
+def test_a_description_in_the_folder_of_the_project_is_named_without_the_path_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = ROOT / "data" / "datasets" / "template.toml"
+    monkeypatch.setenv(datasets.VARIABLE, str(path))
+    assert "dataset=data/datasets/template.toml" in commands.command("main")
+    assert str(ROOT) not in commands.app()
 
 
 def test_with_the_store_in_the_folder_of_the_project_its_makefile_is_named() -> None:

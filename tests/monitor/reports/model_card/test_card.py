@@ -151,16 +151,20 @@ def test_the_front_matter_is_that_of_hugging_face_without_text_of_runs(card: Mod
     assert not description(card).startswith("---")
 
 
+COMMAND = "mlflow run . -e main -P 'dataset=/home/ana/my tables/shots.toml' -P source=/home/ana/raw -P seed=1"
+"""A command with paths of a machine."""
+
+
 def test_what_the_model_is_has_its_sections_and_no_path_of_the_machine(card: ModelCard) -> None:
     facts = ModelFacts(
         "Ana", "2026-11-27", ("StandardScaler", "DecisionTreeClassifier"), "|--- lat <= 1",
         {"Python": "3.11.7"}, 1_234, {"ROC curve": "plots/card_roc.png"},
     )  # fmt: skip
-    text = render(replace(card, facts=facts, command="mlflow run . -e main -P source=/home/ana/raw -P seed=1"))
+    text = render(replace(card, facts=facts, command=COMMAND))
     for expected in (
         "| Owner | Ana |", "StandardScaler --> DecisionTreeClassifier", "|--- lat <= 1",
         "Python 3.11.7", "1,234 bytes", "![ROC curve](plots/card_roc.png)",
-        "Ethical considerations", "mlflow run . -e main -P source=FOLDER -P seed=1",
+        "Ethical considerations", "mlflow run . -e main -P dataset=DESCRIPTION -P source=FOLDER -P seed=1",
     ):  # fmt: skip
         assert expected in text
     assert "/home" not in text
