@@ -16,8 +16,8 @@ def worded(template: str, dataset: Dataset | None = None) -> str:
     Parameters
     ----------
     template : str
-        A sentence about shots: *shot*, *shots*, *made*, *missed*, *FG%*, *go in*. It holds no values, which may have
-        these words too.
+        A sentence about shots: *shot*, *shots*, *made*, *missed*, *FG%*, *go in*, *kobe_shot*. It holds no values,
+        which may have these words too.
     dataset : Dataset, optional
         By default that of this process.
 
@@ -38,9 +38,11 @@ def worded(template: str, dataset: Dataset | None = None) -> str:
         brief.positive: dataset.positive,
         brief.negative: dataset.negative,
         brief.rate: dataset.rate,
-        "go in": f"are {dataset.positive}",
+        brief.registered_model: dataset.registered_model,
     }
-    if all(words[word] == word for word in words if word != "go in"):
+    if dataset.positive != brief.positive:
+        words |= {"go in": f"are {dataset.positive}", "goes in": dataset.positive}
+    if all(words[word] == word for word in words):
         return template
     pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     return re.sub(rf"(?:\b([Aa]n?) )?(?<!\w)({pattern})(?!\w)", _replacing(words), template, flags=re.IGNORECASE)

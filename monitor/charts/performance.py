@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from sklearn import metrics
 
+from data.datasets import worded
 from monitor.charts.layout import (
     BINS,
     SEQUENTIAL,
@@ -42,7 +43,7 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
     if not true.size:
         return empty_figure(figure)
     counts = np.bincount((true * 2 + prediction).astype(np.int64), minlength=4).reshape(2, 2)
-    classes = ["missed", "made"]
+    classes = [worded("missed"), worded("made")]
     figure.add_heatmap(
         z=counts,
         x=classes,
@@ -57,7 +58,7 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
         showscale=False,
         xgap=3,
         ygap=3,
-        hovertemplate="true %{y}, predicted %{x}: %{z:,} shots<extra></extra>",
+        hovertemplate=worded("true %{y}, predicted %{x}: %{z:,} shots") + "<extra></extra>",
     )
     figure.update_xaxes(showgrid=False, type="category")
     figure.update_yaxes(showgrid=False, type="category", autorange="reversed")
@@ -94,7 +95,7 @@ def precision_recall(curves: Curves, title: str) -> go.Figure:
 
 def calibration(curves: Curves, title: str) -> go.Figure:
     """Reliability diagram: FG% by mean P(made), in the bins of the calibration error, with 95% Wilson intervals."""
-    figure = _square(title, "mean P(made), %", "FG%")
+    figure = _square(title, worded("mean P(made), %"), worded("FG%"))
     ends = []
     for (name, pair), color in zip(curves.items(), colors(curves), strict=True):
         labels, probability = _labeled(*pair)
@@ -111,7 +112,8 @@ def calibration(curves: Curves, title: str) -> go.Figure:
             mode="lines+markers",
             line={"color": color, "width": 2},
             marker={"size": 8},
-            hovertemplate="P(made) %{x:.1f}%, FG% %{y:.1f}%<br>%{customdata[0]:,} shots<extra>" + name + "</extra>",
+            hovertemplate=worded("P(made) %{x:.1f}%, FG% %{y:.1f}%<br>%{customdata[0]:,} shots")
+            + f"<extra>{name}</extra>",
         )
     if not ends:
         return empty_figure(figure)
@@ -133,7 +135,7 @@ def probability_histogram(probability: Floats, labels: Floats, threshold: float,
     threshold : float
         Shots with P(made) of at least this value are predicted to be made.
     """
-    figure = base_figure(title, x="P(made)", y="shots", height=360, legend_rows=2)
+    figure = base_figure(title, x=worded("P(made)"), y=worded("shots"), height=360, legend_rows=2)
     values, classes = np.asarray(probability, dtype=float), np.asarray(labels, dtype=float)
     if not np.isfinite(values).any():
         return empty_figure(figure)
@@ -149,9 +151,9 @@ def probability_histogram(probability: Floats, labels: Floats, threshold: float,
                 x=(edges[:-1] + edges[1:]) / 2,
                 y=np.histogram(values[rows], edges)[0],
                 width=edges[1],
-                name=f"{name} ({rows.sum():,})",
+                name=f"{worded(name)} ({rows.sum():,})",
                 marker={"color": color, "line": {"width": 0}},
-                hovertemplate="P(made) %{x:.2f}: %{y:,} shots<extra>" + name + "</extra>",
+                hovertemplate=worded("P(made) %{x:.2f}: %{y:,} shots") + f"<extra>{worded(name)}</extra>",
             )
     figure.add_vline(
         x=threshold,
@@ -264,7 +266,7 @@ def tied_groups(groups: pd.DataFrame, title: str) -> go.Figure:
         ``probability``, ``rate``, ``low``, ``high``, from 0 to 1; ``rows``, int; ``avoidable``, float.
     title : str
     """
-    figure = _square(title, "P(made), %", "FG%")
+    figure = _square(title, worded("P(made), %"), worded("FG%"))
     if groups.empty:
         return empty_figure(figure)
     percent = groups[["probability", "rate", "low", "high"]] * 100
@@ -273,15 +275,15 @@ def tied_groups(groups: pd.DataFrame, title: str) -> go.Figure:
         y=percent["rate"],
         error_y=_error(percent["rate"], percent["low"], percent["high"], CURRENT),
         customdata=groups[["rows", "avoidable"]],
-        name="groups of equal P(made)",
+        name=worded("groups of equal P(made)"),
         mode="markers",
         marker={
             "color": CURRENT,
             "opacity": 0.8,
             "size": np.sqrt(groups["rows"] / groups["rows"].max()) * 26 + 5,
         },
-        hovertemplate="P(made) %{x:.1f}%, FG% %{y:.1f}%<br>%{customdata[0]:,} rows, avoidable loss %{customdata[1]:.1f}"
-        "<extra></extra>",
+        hovertemplate=worded("P(made) %{x:.1f}%, FG% %{y:.1f}%")
+        + "<br>%{customdata[0]:,} rows, avoidable loss %{customdata[1]:.1f}<extra></extra>",
     )
     ends = percent.to_numpy()
     low, high = np.floor(np.nanmin(ends) / 5) * 5, np.ceil(np.nanmax(ends) / 5) * 5

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
 from data import court
-from data.datasets import Dataset, current
+from data.datasets import Dataset, current, worded
 from data.schema import PROBABILITY
 from monitor.charts import palette
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
@@ -253,7 +253,7 @@ def calibration(labels: Floats, probability: Floats, title: str) -> Figure:
     bins = calibration_curve(labels, probability)
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="perfectly calibrated")
     axes.plot(bins["predicted"], bins["made"], color=MISSED, marker="o", label="model")
-    axes.set(xlabel="mean P(made)", ylabel=current().rate, xlim=(0, 1), ylim=(0, 1), aspect="auto")
+    axes.set(xlabel=worded("mean P(made)"), ylabel=current().rate, xlim=(0, 1), ylim=(0, 1), aspect="auto")
     axes.legend(loc="upper left", frameon=False)
     counts = axes.twinx()
     counts.hist(probability, bins=np.linspace(0, 1, 41), color=NEUTRAL, alpha=0.3)

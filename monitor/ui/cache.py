@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
 
+from data.datasets import worded
 from data.errors import TableError
 from data.schema import PROBABILITY, TARGET
 from monitor.charts.court_rows import has_place, on_court, with_label
@@ -404,7 +405,9 @@ def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFra
     engine = reader.open_log(url)
     counted = reader.versions(engine, since)
     if not counted:
-        message = "The inference log holds no row in this time window. Select a longer one, or score some shots."
+        message = worded(
+            "The inference log holds no row in this time window. Select a longer one, or score some shots."
+        )
         raise reader.LogError(message)
     version = version_to_evaluate(counted, champion)
     rows = counted.pop(version)

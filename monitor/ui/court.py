@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from data import court
+from data.datasets import current
 from data.schema import PROBABILITY, TARGET
 from monitor.charts import court as court_charts
 from monitor.charts import performance
@@ -60,7 +61,11 @@ class _Shots(NamedTuple):
 
 
 def show() -> None:
-    """Render the page."""
+    """Render the page; of a dataset without a court, the playground."""
+    if current().court is None:
+        st.title(_("Playground"))
+        playground.show()
+        return
     url_state.restore(_VIEW, _VIEWS, _TRUST)
     left, right = st.columns([1, 3], vertical_alignment="center")
     left.title(_("Court"))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from data.datasets import Dataset
+from data.datasets import Dataset, worded
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.charts import performance
 from monitor.charts.court_rows import with_label
@@ -90,8 +90,8 @@ def _group_columns() -> dict[str, Any]:
     percent = {
         name: st.column_config.NumberColumn(label, format="percent")
         for name, label in (
-            ("probability", "P(made)"),
-            ("rate", "FG%"),
+            ("probability", worded("P(made)")),
+            ("rate", worded("FG%")),
             ("low", _("95% CI, low")),
             ("high", _("95% CI, high")),
         )
@@ -114,6 +114,8 @@ def _show_worst(rows: pd.DataFrame, dataset: Dataset) -> None:
     for name in {"lat", "lng"} & set(names):
         columns[name] = st.column_config.NumberColumn(_(column_name(name)), format="%.4f")
     columns["log_loss"] = st.column_config.NumberColumn(_("Log loss"), format="%.3f")
-    columns[PROBABILITY] = st.column_config.ProgressColumn("P(made)", min_value=0, max_value=1, format="percent")
+    columns[PROBABILITY] = st.column_config.ProgressColumn(
+        worded("P(made)"), min_value=0, max_value=1, format="percent"
+    )
     st.dataframe(table, hide_index=True, column_config=columns)
     widgets.download_table(table, "highest_loss", "errors_worst")

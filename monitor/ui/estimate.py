@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from data.datasets import worded
 from data.schema import PROBABILITY
 from monitor.charts import monitoring
 from monitor.health.evaluation import Evaluation
@@ -63,16 +64,21 @@ def _show_method(evaluation: Evaluation) -> None:
     with st.expander("Method and assumptions", icon=":material/help:"):
         intercept, slope = evaluation.baseline.calibration.coefficients
         st.markdown(
-            "The estimate is a confidence-based performance estimation (CBPE). If P(made) is calibrated, it determines "
-            "the expected metrics: of 100 shots with P(made) = 0.4, 40 are expected to be made. The calibration is "
-            f"fitted on the test set: logit(FG%) = {intercept:+.3f} {slope:+.3f} × logit(P(made)).\n\n"
-            "The estimate is biased under concept drift, that is, when the same shots are made more or less often than "
-            "before. Only labels can show that. Out of support, the calibration is unknown, so these rows are excluded."
+            worded(
+                "The estimate is a confidence-based performance estimation (CBPE). If P(made) is calibrated, it "
+                "determines the expected metrics: of 100 shots with P(made) = 0.4, 40 are expected to be made. The "
+                f"calibration is fitted on the test set: logit(FG%) = {intercept:+.3f} {slope:+.3f} × "
+                "logit(P(made)).\n\n"
+                "The estimate is biased under concept drift, that is, when the same shots are made more or less often "
+                "than before. Only labels can show that. Out of support, the calibration is unknown, so these rows are "
+                "excluded."
+            )
         )
         samples = {
             "test": evaluation.baseline.table[PROBABILITY].to_numpy(),
             evaluation.name: evaluation.current[PROBABILITY].to_numpy(),
         }
         widgets.base_figure(
-            monitoring.distributions(samples, "P(made)", integer_bins=False, title="P(made)"), "probability"
+            monitoring.distributions(samples, worded("P(made)"), integer_bins=False, title=worded("P(made)")),
+            "probability",
         )

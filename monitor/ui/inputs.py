@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from data.datasets import worded
 from data.schema import PROBABILITY
 from monitor.charts import court, monitoring, performance
 from monitor.charts.court_rows import on_court
@@ -61,7 +62,7 @@ def _show_cards(evaluation: Evaluation) -> None:
         widgets.card(columns[3], "Classifier AUC", "too few rows")
     difference = f"mean {found.mean_difference[PROBABILITY]:+.3f}"
     drift = "drifted" if found.has_drifted(PROBABILITY) else "not drifted"
-    widgets.card(columns[4], "P(made)", drift if is_evaluated else "not evaluated", difference)
+    widgets.card(columns[4], worded("P(made)"), drift if is_evaluated else "not evaluated", difference)
 
 
 def _show_distributions(evaluation: Evaluation) -> None:
@@ -85,7 +86,7 @@ def _show_distributions(evaluation: Evaluation) -> None:
         return
     known = None if column == PROBABILITY else evaluation.dataset.column(column)
     whole = known is not None and (known.kind in {"integer", "boolean"} or known.unit == "feet")
-    unit = "P(made)" if column == PROBABILITY else _(column_name(column, unit=True))
+    unit = worded("P(made)") if column == PROBABILITY else _(column_name(column, unit=True))
     left, right = st.columns([3, 2])
     widgets.base_figure(
         monitoring.distributions(samples, unit, integer_bins=whole, title="Share of rows"), "distributions", left
@@ -112,7 +113,7 @@ def _show_by_class(evaluation: Evaluation) -> None:
             for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.labeled))
         }
         figure = monitoring.distributions(
-            samples, "P(made)", integer_bins=False, title=f"P(made) of shots that were {name}"
+            samples, worded("P(made)"), integer_bins=False, title=worded(f"P(made) of shots that were {name}")
         )
         widgets.base_figure(figure, f"distributions_{name}", columns[place])
     threshold = evaluation.baseline.threshold
@@ -121,7 +122,7 @@ def _show_by_class(evaluation: Evaluation) -> None:
         for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.current))
     }
     described = ", ".join(f"{share:.1%} of {sample}" for sample, share in shares.items())
-    st.caption(f"Predicted made (P(made) of {threshold:g} or more): {described}.")
+    st.caption(worded(f"Predicted made (P(made) of {threshold:g} or more)") + f": {described}.")
 
 
 def _show_statistics(evaluation: Evaluation) -> None:

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from data.datasets import Dataset
+from data.datasets import Dataset, worded
 from data.schema import PROBABILITY, TARGET
 from monitor.charts import layout, performance
 from monitor.charts.court_rows import with_label
@@ -149,7 +149,9 @@ def _show_curves(shown: ShownEvaluation) -> None:
         labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
         matrix = performance.confusion(labels, (made >= threshold).astype(float), f"Confusion matrix, {name}")
         widgets.base_figure(matrix, f"confusion_{name}", columns[place])
-        histogram = performance.probability_histogram(made, labels, threshold, f"P(made) by true class, {name}")
+        histogram = performance.probability_histogram(
+            made, labels, threshold, f"{worded('P(made)')} by true class, {name}"
+        )
         widgets.base_figure(histogram, f"histogram_{name}", columns[place])
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from data.datasets import current
 from data.errors import KobeShotError
 from monitor.store.model_store import current_store
 from monitor.ui import cache, text, url_state, widgets
@@ -45,26 +46,27 @@ _FORMER = {
 
 def show() -> None:
     """Render the selected page."""
-    url_state.restore(text.LANGUAGE, text.LANGUAGES, text.ENGLISH)
-    pages = {
-        # Without an icon: the browser would request it from the internet.
-        name: st.Page(_FOLDER / f"{name}.py", title=_(title), url_path=name, default=name == TODAY)
-        for name, title in _PAGES
-    }
-    st.session_state[widgets.PAGES] = pages
-    former = [
-        st.Page(_redirect(pages[to.page], to.selected), title=name, url_path=name, visibility="hidden")
-        for name, to in _FORMER.items()
-    ]
-    page = st.navigation([*pages.values(), *former], position="top")
-    # The browser's title names the page and the model.
-    st.set_page_config(page_title=f"{page.title} · kobe_shot", page_icon="🏀", layout="wide")
-    widgets.style()
     try:
-        registry.model()
+        name, has_court = registry.model(), current().court is not None
     except KobeShotError as error:
         st.error(str(error))
         st.stop()
+    url_state.restore(text.LANGUAGE, text.LANGUAGES, text.ENGLISH)
+    titles = dict(_PAGES) if has_court else {**dict(_PAGES), "court": "Playground"}
+    pages = {
+        # Without an icon: the browser would request it from the internet.
+        path: st.Page(_FOLDER / f"{path}.py", title=_(title), url_path=path, default=path == TODAY)
+        for path, title in titles.items()
+    }
+    st.session_state[widgets.PAGES] = pages
+    former = [
+        st.Page(_redirect(pages[to.page], to.selected), title=path, url_path=path, visibility="hidden")
+        for path, to in _FORMER.items()
+    ]
+    page = st.navigation([*pages.values(), *former], position="top")
+    # The browser's title names the page and the model.
+    st.set_page_config(page_title=f"{page.title} · {name}", page_icon="🏀" if has_court else "📈", layout="wide")
+    widgets.style()
     if page.url_path not in _FORMER:
         widgets.bar()
     # A page itself shows that the store does not respond.

@@ -1,6 +1,7 @@
 """Playground: score one shot, or a table of shots, over REST."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from data import court
+from data.datasets import Column, current, default, worded
 from data.errors import KobeShotError
 from data.preparation.manifest import PROD
-from data.schema import FEATURES, MODEL_VERSION, PREDICTION, PROBABILITY, Column, feature_column
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from monitor.charts.court import pick_on_court
 from monitor.metrics.binary import METRICS, THRESHOLD
 from monitor.ui import scoring, widgets
-from monitor.ui.scoring import ScoredUpload, ShotPrediction, UploadedTable
+from monitor.ui.scoring import ScoredUpload, ShotPrediction, UploadedTable, Value
 from serving.client.endpoint import RejectedRowsError, ScoringError
 
 _START = {
@@ -25,6 +27,8 @@ _START = {
     "playoffs": 0,
     "shot_distance": 18.0,
 }
+_FIRST_DAY, _LAST_DAY = date(1900, 1, 1), date(2100, 12, 31)
+_MAX_CATEGORIES = 300
 _DEGREES = "degrees"
 _ONE_FOOT = 1 / court.FEET_PER_DEGREE
 _ROWS_SHOWN, _METRICS_IN_A_ROW = 200, 6
@@ -40,10 +44,11 @@ _SHOT, _PREDICTIONS, _PROBLEM, _SCORED = (
 def show() -> None:
     """Render the playground."""
     st.caption(
-        f"The scoring server at {widgets.endpoint()} scores every shot over REST. Requests from this page are marked "
-        "as such in the inference log and excluded from monitoring and training."
+        worded("A scoring server scores every shot over REST: ")
+        + f"{widgets.endpoint()}. Requests from this page are marked as such in the inference log and excluded from "
+        "monitoring and training."
     )
-    one, table = st.tabs(["One shot", "A table of shots"])
+    one, table = st.tabs([worded("One shot"), worded("A table of shots")])
     with one:
         _show_one()
     with table:
@@ -55,11 +60,11 @@ def _show_one() -> None:
     with left:
         typed = _form()
         problems = scoring.problems_of_shot(typed)
-        shot = {name: float(value) for name, value in typed.items() if value is not None and name not in problems}
+        shot = {name: value for name, value in typed.items() if name not in problems}
         is_pressed = st.button(
             "Score",
             type="primary",
-            icon=":material/sports_basketball:",
+            icon=":material/play_circle:",
             width="stretch",
             disabled=bool(problems),
             help="Every value must be in its range." if problems else None,
@@ -67,34 +72,64 @@ def _show_one() -> None:
         if is_pressed:
             _score(shot)
         _show_result(shot)
-    with right:
-        _show_court(shot)
+    if current().court is not None:
+        with right:
+            _show_court(shot)
     _show_request()
     _show_history()
 
 
-def _form() -> dict[str, float | None]:
+def _kept() -> dict[str, Value]:
+    """The values of the form; at first those of a test row, or of one shot of the brief's."""
+    names = current().feature_names
+    kept: dict[str, Value] = st.session_state.get(_SHOT, {})
+    if set(kept) != set(names):
+        examples = None if names == default().feature_names else _examples()
+        first = _START if examples is None else examples.iloc[0].to_dict()
+        kept = {name: _plain(first.get(name)) for name in names}
+        st.session_state[_SHOT] = kept
+    return kept
+
+
+def _plain(value: object) -> Value:
+    if value is None or value is pd.NA or value != value:  # noqa: PLR0124 NaN
+        return None
+    return value if isinstance(value, str) else float(value)  # type: ignore[arg-type] # a number
+
+
+def _form() -> dict[str, Value]:
     """The values of the form, None for an empty field; an error is shown below its field."""
-    kept: dict[str, float | None] = st.session_state.setdefault(_SHOT, dict(_START))
+    kept = _kept()
     with st.container(border=True):
-        for place, name in enumerate(FEATURES):
+        for place, column in enumerate(current().features):
             if place % 2 == 0:
                 columns = st.columns(2)
             with columns[place % 2]:
-                # Streamlit drops the state of a widget that is not rendered, so the page keeps a copy.
-                st.session_state.setdefault(_key(name), kept[name])
-                kept[name] = _field(name, feature_column(name))
-        _describe_position(kept)
+                kept[column.name] = _field(column, kept[column.name])
+        if current().court is not None:
+            _describe_position(kept)
     return dict(kept)
 
 
-def _field(name: str, column: Column) -> float | None:
-    label = _label(name, column.unit)
-    description = f"{column.meaning}; {column.constraint_text}".capitalize()
-    if column.kind == "integer" and (column.minimum, column.maximum) == (0, 1):
-        return st.selectbox(
+def _field(column: Column, kept: Value) -> Value:
+    name, label = column.name, _label(column.name, column.unit)
+    description = "; ".join(filter(None, (column.description, column.constraint_text))).capitalize()
+    # Streamlit drops the state of a widget that is not rendered, so the page keeps a copy.
+    if column.kind == "boolean" or (column.kind == "integer" and (column.minimum, column.maximum) == (0, 1)):
+        st.session_state.setdefault(_key(name), None if kept is None else int(float(kept)))
+        selected = st.selectbox(
             label, [0, 1], format_func=("0: no", "1: yes").__getitem__, key=_key(name), help=description
         )
+        return None if selected is None else float(selected)
+    if column.kind == "date":
+        st.session_state.setdefault(_key(name), kept and date.fromisoformat(str(kept)[:10]))
+        day = st.date_input(label, key=_key(name), min_value=_FIRST_DAY, max_value=_LAST_DAY, help=description)
+        return day.isoformat() if isinstance(day, date) else None
+    if not column.is_numeric:
+        st.session_state.setdefault(_key(name), kept)
+        options = _categories(column)
+        return st.selectbox(label, options, key=_key(name), help=description, accept_new_options=not column.allowed)
+    st.session_state.setdefault(_key(name), kept)
     # A field with min_value and max_value silently ignores a typed value outside of them.
     step, shown = (_ONE_FOOT, "%.4f") if column.unit == _DEGREES else (1.0, "%.10g")
     value = st.number_input(label, value=None, step=step, format=shown, key=_key(name), help=description)
@@ -103,30 +138,45 @@ def _field(name: str, column: Column) -> float | None:
     return value
 
 
-def _describe_position(typed: dict[str, float | None]) -> None:
+def _categories(column: Column) -> list[str]:
+    """Categories of the description, else those of the test rows."""
+    if column.categories:
+        return list(column.categories)
+    examples = _examples()
+    if examples is None:
+        return []
+    return sorted(examples[column.name].dropna().astype(str).value_counts().index[:_MAX_CATEGORIES])
+
+
+def _describe_position(typed: dict[str, Value]) -> None:
     shot = {name: value for name, value in typed.items() if value is not None and scoring.is_allowed(name, value)}
-    if not {"lat", "lng"} <= shot.keys():
-        st.caption("Latitude and longitude are not a position on the court.")
+    if not scoring.has_position(shot):
+        st.caption("The coordinates are not a position on the court.")
         return
     st.caption(_position(shot))
-    if "shot_distance" in shot and (error := scoring.contradiction(shot)):
+    if error := scoring.contradiction(shot):
         distance = scoring.distance_of(shot)
         st.warning(
-            f"The position is {distance:.1f} feet from the hoop, but the distance is {shot['shot_distance']:g}, which "
+            f"The position is {distance:.1f} feet from the hoop, but the distance is {distance + error:g}, which "
             f"is {abs(error):.1f} feet too {'long' if error > 0 else 'short'}. The training set holds no such shot.",
             icon=":material/social_distance:",
         )
-        matching = scoring.distance_at(shot["lat"], shot["lng"])
+        matching = scoring.features_at(*scoring.position_of(shot))[_distance()]
         st.button(f"Set the distance to {matching:g} feet", on_click=_set_distance, args=(matching,))
 
 
+def _distance() -> str:
+    place = current().court
+    return place.distance if place else ""
+
+
 def _set_distance(feet: float) -> None:
-    st.session_state[_key("shot_distance")] = feet
+    st.session_state[_key(_distance())] = feet
 
 
-def _position(shot: dict[str, float]) -> str:
-    x, y = court.to_feet([shot["lat"]], [shot["lng"]])
-    across, along = float(x[0]), float(y[0])
+def _position(shot: Mapping[str, Value]) -> str:
+    across, along = scoring.position_of(shot)
+    x, y = np.array([across]), np.array([along])
     side = "to the right of" if across >= 0 else "to the left of"
     depth = "in front of" if along >= 0 else "behind"
     points = "three" if court.is_three_pointer(x, y)[0] else "two"
@@ -136,7 +186,7 @@ def _position(shot: dict[str, float]) -> str:
     )
 
 
-def _show_court(shot: dict[str, float]) -> None:
+def _show_court(shot: dict[str, Value]) -> None:
     try:
         history = _history()
     except KobeShotError as error:
@@ -146,9 +196,8 @@ def _show_court(shot: dict[str, float]) -> None:
         widgets.show_prerequisite("The chart shows the locations of prepared shots once there are any.", "make main")
         history = pd.DataFrame({"lat": [], "lng": []}, dtype=float)
     star = None
-    if {"lat", "lng"} <= shot.keys():
-        x, y = court.to_feet([shot["lat"]], [shot["lng"]])
-        star = float(x[0]), float(y[0])
+    if scoring.has_position(shot):
+        star = scoring.position_of(shot)
     figure = pick_on_court(history, star, _scored_points())
     st.plotly_chart(figure, key=_CHART, on_select=_pick, selection_mode="points", config={"displayModeBar": False})
     st.caption(
@@ -159,7 +208,7 @@ def _show_court(shot: dict[str, float]) -> None:
 
 def pick(x: float, y: float) -> None:
     """Put a spot of the court, in feet from the hoop, into the form."""
-    kept: dict[str, float | None] = st.session_state.setdefault(_SHOT, dict(_START))
+    kept = _kept()
     for name, value in scoring.features_at(x, y).items():
         kept[name] = value
         st.session_state[_key(name)] = value
@@ -173,21 +222,21 @@ def _pick() -> None:
         st.session_state[_key(name)] = value
 
 
-def _score(shot: dict[str, float]) -> None:
+def _score(shot: dict[str, Value]) -> None:
     st.session_state[_PROBLEM] = None
     request = (shot, widgets.endpoint())
     try:
         with st.spinner(f"Waiting for {widgets.endpoint()}"):
             prediction = scoring.score_shot(shot, widgets.endpoint())
     except RejectedRowsError as error:
-        st.session_state[_PROBLEM] = (f"The server rejected this shot. {error.reason}", request)
+        st.session_state[_PROBLEM] = (f"{worded('The server rejected this shot.')} {error.reason}", request)
     except KobeShotError as error:
         st.session_state[_PROBLEM] = (_how_to_serve(error), request)
     else:
         st.session_state.setdefault(_PREDICTIONS, []).insert(0, prediction)
 
 
-def _show_result(shot: dict[str, float]) -> None:
+def _show_result(shot: dict[str, Value]) -> None:
     """Show the prediction or the error of the shot in the form, by the server that is set in the bar."""
     problem, predictions = st.session_state.get(_PROBLEM), _predictions()
     if problem and problem[1] == (shot, widgets.endpoint()):
@@ -195,20 +244,28 @@ def _show_result(shot: dict[str, float]) -> None:
         return
     with st.container(border=True):
         if not predictions:
-            st.markdown("**No shot has been scored yet.** Fill in the form, or click on the court, and press *Score*.")
+            how = "Fill in the form, or click on the court," if current().court else "Fill in the form"
+            st.markdown(f"**{worded('No shot has been scored yet.')}** {how} and press *Score*.")
             return
         last = predictions[0]
         if (last.shot, last.url) != (shot, widgets.endpoint()):
             todo = "Press *Score*." if shot.keys() == last.shot.keys() else "Correct the marked values above."
-            st.markdown(f"**This shot has not been scored yet.** {todo} The scored shots are in the table below.")
+            st.markdown(
+                worded(f"**This shot has not been scored yet.** {todo} The scored shots are in the table below.")
+            )
             return
         first, second = st.columns(2)
-        first.metric("Prediction", "Made" if last.made else "Missed")
-        second.metric("P(made)", f"{last.probability:.1%}")
+        first.metric("Prediction", _outcome(is_made=last.made))
+        second.metric(worded("P(made)"), f"{last.probability:.1%}")
         st.progress(last.probability)
         with st.container(horizontal=True):
             st.badge(f"version {last.version or 'unknown'}", icon=":material/deployed_code:", color="blue")
             st.badge(f"{last.milliseconds:.1f} ms", icon=":material/timer:", color="gray")
+
+
+def _outcome(*, is_made: bool) -> str:
+    word = current().positive if is_made else current().negative
+    return word[:1].upper() + word[1:]
 
 
 def _show_request() -> None:
@@ -249,7 +306,7 @@ def _history_table(predictions: list[ShotPrediction]) -> pd.DataFrame:
     rows = [
         {
             "time": prediction.time,
-            PREDICTION: "Made" if prediction.made else "Missed",
+            PREDICTION: _outcome(is_made=prediction.made),
             PROBABILITY: prediction.probability,
             MODEL_VERSION: prediction.version,
             "milliseconds": prediction.milliseconds,
@@ -263,11 +320,12 @@ def _history_table(predictions: list[ShotPrediction]) -> pd.DataFrame:
 
 def _history_columns() -> dict[str, Any]:
     configured: dict[str, Any] = {
-        name: st.column_config.NumberColumn(
-            _label(name, feature_column(name).unit),
-            format="%.4f" if feature_column(name).unit == _DEGREES else "%g",
+        column.name: st.column_config.NumberColumn(
+            _label(column.name, column.unit), format="%.4f" if column.unit == _DEGREES else "%g"
         )
-        for name in FEATURES
+        if column.is_numeric
+        else st.column_config.TextColumn(_label(column.name, column.unit))
+        for column in current().features
     }
     return configured | {
         "time": st.column_config.DatetimeColumn("Time (UTC)", format="HH:mm:ss", timezone="UTC"),
@@ -288,17 +346,17 @@ def _show_table() -> None:
     with left.container(border=True, height="stretch"):
         st.markdown("**Upload a file**")
         file = st.file_uploader(
-            "A table with the six features, such as Parquet or CSV",
+            f"A table with the {len(current().features)} features, such as Parquet or CSV",
             type=scoring.SUFFIXES,
-            help="Longitude as lng or lon. Other columns are passed through to the downloads. The content of the file "
-            "is its format.",
+            help="Columns by their names or those of raw tables. Other columns are passed through to the downloads. "
+            "The content of the file is its format.",
             on_change=_clear_table,
         )
         if st.button("Score the file", type="primary", disabled=file is None) and file is not None:
             _score_table(lambda: scoring.read_shots(file.name, file.getvalue()))
     with right.container(border=True, height="stretch"):
         st.markdown("**The production set**")
-        st.caption(f"data/processed/{PROD}.parquet, which the last preparation wrote.")
+        st.caption(f"{PROD}.parquet, which the last preparation wrote.")
         if st.button("Score the production set", type="primary"):
             _score_table(scoring.production_set)
     scored = st.session_state.get(_SCORED)
@@ -339,8 +397,8 @@ def _show_scored(scored: ScoredUpload) -> None:
     st.caption(f"Scored by the server at {scored.url}.")
     columns = st.columns(5)
     columns[0].metric("Rows", f"{rows:,}", border=True)
-    columns[1].metric("Predicted made", f"{scored.share_predicted_made:.2%}", border=True)
-    columns[2].metric("Mean P(made)", f"{scored.mean_probability:.1%}", border=True)
+    columns[1].metric(worded("Predicted made"), f"{scored.share_predicted_made:.2%}", border=True)
+    columns[2].metric(worded("Mean P(made)"), f"{scored.mean_probability:.1%}", border=True)
     columns[3].metric("Version", scored.versions, border=True)
     columns[4].metric("Rows per second", f"{rows / scored.seconds:,.0f}", border=True)
     if scored.shots.extra_columns:
@@ -367,7 +425,7 @@ def _show_scored(scored: ScoredUpload) -> None:
 
 def _show_metrics(scored: ScoredUpload) -> None:
     if not scored.labeled:
-        st.info("No row has a label (`shot_made_flag`), so there are no metrics.")
+        st.info(f"No row has a label (`{current().target.name}`), so there are no metrics.")
         return
     names = list(METRICS)
     for start in range(0, len(names), _METRICS_IN_A_ROW):
@@ -376,7 +434,7 @@ def _show_metrics(scored: ScoredUpload) -> None:
             value = scored.metrics.get(name)
             column.metric(name.replace("_", " "), "not defined" if value is None else f"{value:.4f}")
     st.caption(
-        f"Metrics of the {scored.labeled:,} labeled rows, with threshold {THRESHOLD:.2g} for P(made). "
+        f"Metrics of the {scored.labeled:,} labeled rows, with threshold {THRESHOLD:.2g} for {worded('P(made)')}. "
         f"{len(scored.table) - scored.labeled:,} rows without a label are excluded."
     )
 
@@ -386,7 +444,7 @@ def _download(kind: str, content: Callable[[], bytes], name: str, mime: str) -> 
 
 
 def _percent_bar() -> Any:  # noqa: ANN401 Streamlit gives its type no public name
-    return st.column_config.ProgressColumn("P(made)", format="percent", min_value=0.0, max_value=1.0)
+    return st.column_config.ProgressColumn(worded("P(made)"), format="percent", min_value=0.0, max_value=1.0)
 
 
 def _degree_columns() -> dict[str, Any]:
@@ -394,11 +452,8 @@ def _degree_columns() -> dict[str, Any]:
 
 
 def _scored_points() -> pd.DataFrame | None:
-    shots = [prediction.shot for prediction in _predictions()]
-    if not shots:
-        return None
-    x, y = court.to_feet([shot["lat"] for shot in shots], [shot["lng"] for shot in shots])
-    return pd.DataFrame({"x": x, "y": y, PROBABILITY: [prediction.probability for prediction in _predictions()]})
+    scored = [(*scoring.position_of(each.shot), each.probability) for each in _predictions()]
+    return pd.DataFrame(scored, columns=["x", "y", PROBABILITY]) if scored else None
 
 
 def _predictions() -> list[ShotPrediction]:
@@ -409,8 +464,8 @@ def _how_to_serve(error: KobeShotError) -> str:
     # The message of the client ends with its own commands.
     found = str(error).partition(" Start one:")[0]
     return (
-        f"{found}\n\nStart a server with `make serve`, or with "
-        "`mlflow models serve -m models:/kobe_shot/Production --env-manager local`, and set its URL above."
+        f"{found}\n\nStart a server with `make serve`, or with `mlflow models serve -m "
+        f"models:/{current().registered_model}/Production --env-manager local`, and set its URL above."
     )
 
 
@@ -426,3 +481,8 @@ def _key(name: str) -> str:
 @st.cache_data(ttl=60, show_spinner=False)
 def _history() -> pd.DataFrame | None:
     return scoring.historical_shots()
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def _examples() -> pd.DataFrame | None:
+    return scoring.example_rows()

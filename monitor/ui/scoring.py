@@ -17,18 +17,10 @@ import pandas as pd
 import requests
 
 from data import court
+from data.datasets import current, worded
 from data.errors import TableError
-from data.preparation.manifest import FILTERED, PROD, prepared_path
-from data.schema import (
-    COLUMN,
-    FEATURES,
-    MODEL_VERSION,
-    PREDICTION,
-    PROBABILITY,
-    SHOT_ID,
-    TARGET,
-    feature_column,
-)
+from data.preparation.manifest import FILTERED, PROD, TEST, prepared_path
+from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from data.storage.locations import local_table
 from data.storage.scratch import scratch
 from data.storage.shot_reader import ShotReader
@@ -51,15 +43,19 @@ SUFFIXES = [
 _MAX_PROBLEMS_SHOWN = 10
 _ROUNDING_FEET = 1.0
 _MAX_SHOTS = 200_000
+_EXAMPLES = 2_000
+
+Value = float | str | None
+"""Value of a feature; of a category or a date, a string."""
 
 
 @dataclass(frozen=True)
 class ShotPrediction:
-    """The prediction of a server for one shot.
+    """The prediction of a server for one row.
 
     Attributes
     ----------
-    shot : dict of str to float
+    shot : dict of str to float, str or None
         The features.
     url : str
         URL of the server.
@@ -75,7 +71,7 @@ class ShotPrediction:
         Time of the response, in UTC.
     """
 
-    shot: dict[str, float]
+    shot: dict[str, Value]
     url: str
     made: bool
     probability: float
@@ -84,14 +80,14 @@ class ShotPrediction:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
-    def request(self) -> dict[str, list[dict[str, float]]]:
+    def request(self) -> dict[str, list[dict[str, Value]]]:
         """The request as JSON."""
         return {"dataframe_records": [self.shot]}
 
     @property
     def response(self) -> dict[str, list[dict[str, float]]]:
         """The response as JSON."""
-        return {"predictions": [{TARGET: int(self.made), PROBABILITY: self.probability}]}
+        return {"predictions": [{current().target.name: int(self.made), PROBABILITY: self.probability}]}
 
     @property
     def curl(self) -> str:
@@ -101,8 +97,24 @@ class ShotPrediction:
         return f"curl {url} \\\n  -H 'Content-Type: application/json' -H '{ORIGIN_HEADER}: {WHAT_IF}' \\\n  -d {body}"
 
 
+def has_position(shot: Mapping[str, object]) -> bool:
+    """Whether a row has a position on the court."""
+    place = current().court
+    return place is not None and {place.x, place.y} <= shot.keys()
+
+
+def position_of(shot: Mapping[str, Value]) -> tuple[float, float]:
+    """Position of a shot across and along the court, in feet from the hoop."""
+    place = current().court
+    if place is None:
+        message = "expected a dataset with a court"
+        raise ValueError(message)
+    x, y = court.positions(pd.DataFrame([{name: shot[name] for name in (place.x, place.y)}]), place)
+    return float(x[0]), float(y[0])
+
+
 def features_at(x: float, y: float) -> dict[str, float]:
-    """The features of a position on the court, clipped to the ranges of the schema.
+    """The features of a position on the court, clipped to the ranges of the description.
 
     Parameters
     ----------
@@ -114,15 +126,22 @@ def features_at(x: float, y: float) -> dict[str, float]:
     >>> features_at(16.7, 7.2)
     {'lat': 33.9723, 'lng': -118.1028, 'shot_distance': 18.0}
     """
-    lat, lng = court.to_degrees([x], [y])
-    # The raw files hold positions with four decimals, and distances in feet, rounded down.
-    found = {"lat": round(float(lat[0]), 4), "lng": round(float(lng[0]), 4), "shot_distance": np.floor(np.hypot(x, y))}
-    ranges = {name: (feature_column(name).minimum, feature_column(name).maximum) for name in found}
-    return {name: float(np.clip(value, *ranges[name])) for name, value in found.items()}
+    place = current().court
+    if place is None:
+        return {}
+    across, along = x, y
+    if place.unit == "degrees":
+        # The raw files hold positions with four decimals, and distances in feet, rounded down.
+        along, across = (round(float(degrees[0]), 4) for degrees in court.to_degrees([x], [y]))
+    elif place.unit == "tenths of a foot":
+        across, along = round(10 * x), round(10 * y)
+    found = {place.y: along, place.x: across, place.distance: np.floor(np.hypot(x, y))}
+    ranges = {column.name: column.limits for column in current().features}
+    return {name: float(np.clip(value, *ranges[name])) for name, value in found.items() if name in ranges}
 
 
-def problems_of_shot(shot: Mapping[str, float | None]) -> dict[str, str]:
-    """Schema violations of a shot by feature; a value of None is missing.
+def problems_of_shot(shot: Mapping[str, Value]) -> dict[str, str]:
+    """Schema violations of a row by feature; a value of None is missing.
 
     Examples
     --------
@@ -133,41 +152,38 @@ def problems_of_shot(shot: Mapping[str, float | None]) -> dict[str, str]:
     shot_distance: found nothing, expected a float from 0 to 94
     """
     return {
-        name: f"found {'nothing' if value is None else format(value, '.10g')}, "
-        f"expected {feature_column(name).constraint_text}"
+        name: f"found {_shown(value)}, expected {current().column(name).constraint_text}"
         for name, value in shot.items()
         if not is_allowed(name, value)
     }
 
 
-def is_allowed(name: str, value: float | None) -> bool:
-    """Whether the schema allows a value of a feature."""
-    column = feature_column(name)
-    if value is None or not float(column.minimum or 0) <= value <= float(column.maximum or 0):
+def _shown(value: Value) -> str:
+    if value is None:
+        return "nothing"
+    return repr(value) if isinstance(value, str) else format(value, ".10g")
+
+
+def is_allowed(name: str, value: Value) -> bool:
+    """Whether the description of the dataset allows a value of a feature."""
+    column = current().column(name)
+    if value is None:
+        return column.nullable
+    if isinstance(value, str):
+        return not column.allowed or value in column.allowed
+    low, high = column.limits
+    if (low is not None and value < low) or (high is not None and value > high):
         return False
-    return column.kind != "integer" or float(value).is_integer()
+    return column.kind == "float" or float(value).is_integer()
 
 
-def distance_of(shot: Mapping[str, float]) -> float:
+def distance_of(shot: Mapping[str, Value]) -> float:
     """Distance between the position of a shot and the hoop, in feet."""
-    x, y = court.to_feet([shot["lat"]], [shot["lng"]])
-    return float(np.hypot(x, y)[0])
+    return float(np.hypot(*position_of(shot)))
 
 
-def distance_at(latitude: float, longitude: float) -> float:
-    """Shot distance of a position, rounded down as in the public files and clipped to the range of the schema.
-
-    Examples
-    --------
-    >>> distance_at(33.9723, -118.1028)
-    18.0
-    """
-    x, y = court.to_feet([latitude], [longitude])
-    return features_at(float(x[0]), float(y[0]))["shot_distance"]
-
-
-def contradiction(shot: Mapping[str, float]) -> float:
-    """Error of the distance of a shot, given its position, in feet; 0 if it is within rounding.
+def contradiction(shot: Mapping[str, Value]) -> float:
+    """Error of the distance of a shot, given its position, in feet; 0 if it is within rounding, or none is given.
 
     The public files hold distances in feet, mostly rounded down, so rounding errors are below one foot.
 
@@ -178,16 +194,20 @@ def contradiction(shot: Mapping[str, float]) -> float:
     >>> round(contradiction({"lat": 33.9723, "lng": -118.1028, "shot_distance": 3.0}), 1)
     -15.2
     """
-    difference = shot["shot_distance"] - distance_of(shot)
+    place = current().court
+    given = shot.get(place.distance) if place else None
+    if not isinstance(given, int | float):
+        return 0.0
+    difference = given - distance_of(shot)
     return difference if abs(difference) > _ROUNDING_FEET else 0.0
 
 
-def score_shot(shot: Mapping[str, float], url: str, *, patience: float = RETRY_SECONDS) -> ShotPrediction:
-    """Score one shot with a server, which marks it as a what-if request in its inference log.
+def score_shot(shot: Mapping[str, Value], url: str, *, patience: float = RETRY_SECONDS) -> ShotPrediction:
+    """Score one row with a server, which marks it as a what-if request in its inference log.
 
     Parameters
     ----------
-    shot : mapping of str to float
+    shot : mapping of str to float, str or None
         The features.
     url : str
         URL of the server, with or without ``/invocations``.
@@ -203,16 +223,40 @@ def score_shot(shot: Mapping[str, float], url: str, *, patience: float = RETRY_S
         endpoint = ScoringClient(url, retry_timeout=patience, origin=WHAT_IF)
         endpoint.probe()
         started = time.perf_counter()
-        predictions = endpoint.score(np.array([[shot[name] for name in FEATURES]], dtype=np.float64))
+        predictions = endpoint.score(_cells(shot))
         milliseconds = 1_000 * (time.perf_counter() - started)
     version = None if predictions.version is None else str(predictions.version)
     made, probability = bool(predictions.label[0]), float(predictions.probability[0])
     return ShotPrediction(dict(shot), endpoint.url, made, probability, version, milliseconds)
 
 
+def _cells(shot: Mapping[str, Value]) -> npt.NDArray[np.float64] | npt.NDArray[np.object_]:
+    """The features in order: doubles, or objects if some are strings."""
+    features = current().features
+    row = [[shot[feature.name] for feature in features]]
+    if all(feature.is_numeric for feature in features):
+        return np.array(row, dtype=np.float64)
+    # A null number is NaN, a null string None.
+    for place, feature in enumerate(features):
+        if feature.is_numeric and row[0][place] is None:
+            row[0][place] = np.nan
+    return np.array(row, dtype=np.object_)
+
+
+def example_rows() -> pd.DataFrame | None:
+    """Features of some test rows, which fill a form with possible values; None if no table is prepared."""
+    path = prepared_path(TEST)
+    if not path.exists():
+        return None
+    try:
+        return TableReader(path, list(current().feature_names)).systematic_sample(_EXAMPLES)
+    except TableError:
+        return None
+
+
 @dataclass(frozen=True)
 class UploadedTable:
-    """A table of shots that is ready to be sent.
+    """A table of rows that is ready to be sent.
 
     Attributes
     ----------
@@ -263,7 +307,8 @@ def _shots_of(reader: ShotReader, max_rows: int | None = None) -> UploadedTable:
     name = reader.name
     chunk = reader.table() if max_rows is None else reader.sampled_table(max_rows)
     if not len(chunk):
-        message = f"{name}: expected at least one shot; the table has no rows."
+        message = worded("expected at least one shot; the table has no rows.")
+        message = f"{name}: {message}"
         raise TableError(message)
     values, problems = features_of(chunk)
     problems = {**problems_of(values), **problems}
@@ -272,11 +317,13 @@ def _shots_of(reader: ShotReader, max_rows: int | None = None) -> UploadedTable:
     labels = labels_of(chunk)
     typed, not_typed = typed_with_problems(chunk)
     chunk = chunk if not_typed else typed
-    sent = pd.DataFrame(values, columns=list(FEATURES))
+    dataset = current()
+    sent = pd.DataFrame(values, columns=list(dataset.feature_names))
     ids = shot_ids_of(chunk)
     if ids is not None:
-        sent[SHOT_ID] = ids
-    extra_columns = tuple(column for column in chunk.column_names if column not in {*COLUMN, *FEATURES})
+        sent[dataset.id.name] = ids
+    described = {name for column in dataset.columns for name in column.names}
+    extra_columns = tuple(column for column in chunk.column_names if column not in described)
     return UploadedTable(name, chunk.to_pandas(), sent, labels, extra_columns, reader.warning)
 
 
@@ -297,18 +344,24 @@ def production_set() -> UploadedTable:
 
 
 def historical_shots() -> pd.DataFrame | None:
-    """Positions (lat, lng) of all prepared shots, or None if there are none.
+    """Positions (lat, lng, in degrees) of all prepared shots, or None if there are none.
 
     Raises
     ------
     TableError
         If a prepared table cannot be read.
     """
-    tables = []
+    tables: list[pd.DataFrame] = []
+    place = current().court
+    if place is None:
+        return None
     for path in map(prepared_path, (FILTERED, PROD)):
         if path.exists():
             try:
-                tables.append(TableReader(path, ["lat", "lng"]).systematic_sample(_MAX_SHOTS))
+                rows = TableReader(path, [place.x, place.y]).systematic_sample(_MAX_SHOTS)
+                x, y = court.positions(rows, place)
+                latitude, longitude = court.to_degrees(x, y)
+                tables.append(pd.DataFrame({"lat": latitude, "lng": longitude}))
             except TableError as error:
                 message = f"{path}: expected a prepared table; it cannot be read ({error}). Prepare it again: make main"
                 raise TableError(message) from error
@@ -395,7 +448,7 @@ def score_shots(shots: UploadedTable, url: str, *, on_progress: Callable[[int], 
     probability = predictions[PROBABILITY].to_numpy()
     table = shots.table.assign(
         **{
-            PREDICTION: predictions[TARGET].to_numpy(),
+            PREDICTION: predictions[current().target.name].to_numpy(),
             PROBABILITY: probability,
             MODEL_VERSION: predictions[MODEL_VERSION].array,
         }

@@ -8,6 +8,7 @@ import mlflow
 import pandas as pd
 import streamlit as st
 
+from data.datasets import worded
 from data.errors import KobeShotError
 from data.masking import masked
 from monitor.charts.monitoring import trend
@@ -83,7 +84,7 @@ def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None
             "The stage Production and the alias champion are not on the same version.", icon=":material/warning:"
         )
     if champion.synthetic:
-        st.warning("The champion was trained on **synthetic** shots.", icon=":material/science:")
+        st.warning(worded("The champion was trained on **synthetic** shots."), icon=":material/science:")
     with st.expander("Model card", icon=":material/verified:"):
         st.markdown(champion.description or "The version has no description.")
 
@@ -101,8 +102,8 @@ def _show_endpoint(champion: ModelVersion | None) -> None:
                 _badge_version(served, champion)
         if served is None:
             st.caption(
-                "Start a server with `make serve`, or with `mlflow models serve -m models:/kobe_shot/Production "
-                "--env-manager local`, and set its URL above."
+                "Start a server with `make serve`, or with `mlflow models serve -m "
+                f"models:/{registry.model()}/Production --env-manager local`, and set its URL above."
             )
         else:
             logged = {True: "on", False: "off", None: "unknown"}

@@ -308,7 +308,9 @@ def map_concurrently(
 def _parquet(values: Cells, shot_id: npt.NDArray[np.int64] | None) -> bytes:
     dataset = current()
     columns = {
-        feature.name: values[:, place] if feature.is_numeric else pa.array(values[:, place].tolist(), pa.string())
+        feature.name: values[:, place]
+        if feature.is_numeric
+        else pa.array(values[:, place].tolist(), pa.string(), from_pandas=True)
         for place, feature in enumerate(dataset.features)
     }
     if values.dtype == np.object_:
