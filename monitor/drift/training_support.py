@@ -36,7 +36,11 @@ class Space:
     means, scales : ndarray of float64, shape (columns,)
         Mean and standard deviation of the training rows. A null is placed at the mean.
     neighbors : sklearn.neighbors.NearestNeighbors
-        The training rows, or 20,000 of them; on the court, where many have the same place, always all of them.
+        The places of the training rows, or of 20,000 of them; on the court, where many have the same place, of all.
+    rows : ndarray of int64, shape (places,)
+        Number of training rows at each place.
+    count : int
+        Number of nearest training rows that define the distance of a row.
     max_distance : float
         Maximum distance of a supported row to its tenth nearest training row.
     """
@@ -46,6 +50,8 @@ class Space:
     means: Floats
     scales: Floats
     neighbors: NearestNeighbors
+    rows: npt.NDArray[np.int64]
+    count: int
     max_distance: float
 
     @classmethod
@@ -56,20 +62,20 @@ class Space:
         held = training
         if place is None and len(training) > _MAX_NEIGHBORS_SEARCHED:
             held = training.sample(_MAX_NEIGHBORS_SEARCHED, random_state=0)
-        locations = _locations(held, columns, place, means, scales)
-        neighbors = NearestNeighbors(n_neighbors=count, algorithm="kd_tree").fit(locations)
-        # Without arguments, `kneighbors` does not count a training row as its own neighbor.
-        distances = neighbors.kneighbors()[0][:, -1]
-        return cls(columns, place, means, scales, neighbors, float(np.quantile(distances, _SUPPORTED_SHARE)))
+        places, _, rows = _distinct(_locations(held, columns, place, means, scales))
+        neighbors = NearestNeighbors(n_neighbors=min(count + 1, len(places)), algorithm="kd_tree").fit(places)
+        # A training row is not its own neighbor.
+        distances = _distance_of_row(*neighbors.kneighbors(places), rows, count + 1)
+        max_distance = float(np.quantile(np.repeat(distances, rows), _SUPPORTED_SHARE))
+        return cls(columns, place, means, scales, neighbors, rows, count, max_distance)
 
     def far(self, table: pd.DataFrame) -> Marks:
         """Return which rows are farther away than `max_distance`, shape (n,)."""
         if table.empty:
             return np.zeros(0, dtype=bool)
-        # Kobe's shots share few locations, so each location is queried once.
-        locations = _locations(table, self.columns, self.place, self.means, self.scales)
-        distinct, which = np.unique(locations, axis=0, return_inverse=True)
-        found: Marks = (self.neighbors.kneighbors(distinct)[0][:, -1] > self.max_distance)[which]
+        places, which, _ = _distinct(_locations(table, self.columns, self.place, self.means, self.scales))
+        distances = _distance_of_row(*self.neighbors.kneighbors(places), self.rows, self.count)
+        found: Marks = (distances > self.max_distance)[which]
         return found
 
 
@@ -184,3 +190,26 @@ def _locations(
     others = [values[name] for name in columns if name not in {place.x, place.y}]
     # Four decimals of a degree correspond to hundredths of a foot.
     return np.column_stack([*court.positions(values, place), *others]).round(2)
+
+
+def _distinct(locations: Floats) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The distinct locations, as many rows have few; the number of each row's, and the number of rows of each."""
+    groups = pd.DataFrame(locations).groupby(list(range(locations.shape[1])), sort=False)
+    which = groups.ngroup().to_numpy(dtype=np.int64)
+    _, first, rows = np.unique(which, return_index=True, return_counts=True)
+    return locations[first], which, rows
+
+
+def _distance_of_row(
+    distances: Floats, places: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], number: int
+) -> Floats:
+    """The distance to the row that has a number among the nearest, from those of the nearest places, nearest first.
+
+    Examples
+    --------
+    >>> _distance_of_row(np.array([[0.0, 1.0, 5.0]]), np.array([[0, 1, 2]]), np.array([1, 2, 4]), 4).tolist()
+    [5.0]
+    """
+    nearest = np.argmax(np.cumsum(rows[places], axis=1) >= number, axis=1)
+    found: Floats = np.take_along_axis(distances, nearest[:, None], axis=1)[:, 0]
+    return found

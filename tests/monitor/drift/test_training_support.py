@@ -94,6 +94,20 @@ def test_training_rows_of_a_single_position_support_that_position_only(two_point
     assert support.out_of_support(shot.assign(shot_distance=1.0)).all()
 
 
+def test_many_rows_at_few_places_cost_a_search_for_each_place_and_have_the_distances_of_all_rows(
+    two_pointers: pd.DataFrame,
+) -> None:
+    training = pd.concat([two_pointers.head(400), *[two_pointers.head(60)] * 15], ignore_index=True)
+    (space,) = Support.of(training, default()).spaces
+    assert space.rows.sum() == len(training)
+    assert len(space.rows) == space.neighbors.n_samples_fit_ <= 400
+    places = np.repeat(space.neighbors._fit_X, space.rows, axis=0)  # noqa: SLF001 the places of all rows
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    # The first of the sorted distances is that of the row to itself.
+    expected = np.quantile(np.sort(distances, axis=1)[:, space.count], 0.999)
+    assert space.max_distance == pytest.approx(expected, abs=1e-9)
+
+
 def test_one_training_row_is_an_error(two_pointers: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="two or more training rows"):
         Support.of(two_pointers.head(1), default())
