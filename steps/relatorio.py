@@ -228,8 +228,9 @@ def _study(chain: Chain, found: Sources, seeds: int) -> pd.DataFrame | None:
         reason = "the version was trained on delayed labels too: other splits of the dev rows give another training set"
         _not_measured(reason)
         return None
-    if not all(feature.is_numeric and not feature.nullable for feature in current().features):
-        _not_measured("the study is for features that are numbers and never null")
+    dataset = found.dataset or current()
+    if dataset.test.strategy == "time":
+        _not_measured("the test is the last rows by time, and a split at random is of another kind")
         return None
     try:
         size, seed = float(chain.preparation.params["test_size"]), int(chain.preparation.params["seed"])
@@ -239,15 +240,22 @@ def _study(chain: Chain, found: Sources, seeds: int) -> pd.DataFrame | None:
             for run in current_store().candidate_runs(chain.training.run_id)
             if run.model_id != BASE_RATE
         }
+        by_group = dataset.test.strategy == "group"
+        if by_group and games is None:
+            _not_measured("the groups of the training and test rows are not known")
+            return None
     except (KobeShotError, KeyError, ValueError) as error:
         _not_measured(f"{type(error).__name__}: {error}")
         return None
     sampled = {"split_sampled": "true"} if rows > len(table) else {}
     log_records([Metrics({"split_rows": float(len(table))}), Tags(sampled)])
     others = [(seed + place) % _SEEDS for place in range(1, seeds + 1)]
-    fits = split_sensitivity.count_fits(size, seeds, len(models), has_games=games is not None)
+    has_games = games is not None
+    fits = split_sensitivity.count_fits(size, seeds, len(models), has_games=has_games, by_group=by_group)
     with progress_bar("training on other splits", fits) as advance:
-        return split_sensitivity.study(table, models, test_size=size, seeds=others, games=games, advance=advance)
+        return split_sensitivity.study(
+            table, models, test_size=size, seeds=others, games=games, dataset=dataset, advance=advance
+        )
 
 
 def _split_rows(chain: Chain, found: Sources) -> tuple[pd.DataFrame, Games | None, int]:

@@ -65,7 +65,8 @@ class Space:
         places, _, rows = _distinct(_locations(held, columns, place, means, scales))
         neighbors = NearestNeighbors(n_neighbors=min(count + 1, len(places)), algorithm="kd_tree").fit(places)
         # A training row is not its own neighbor.
-        distances = _distance_of_row(*neighbors.kneighbors(places), rows, count + 1)
+        away, which = neighbors.kneighbors(places)
+        distances = _distance_of_row(away, which, rows, count + 1)
         max_distance = float(np.quantile(np.repeat(distances, rows), _SUPPORTED_SHARE))
         return cls(columns, place, means, scales, neighbors, rows, count, max_distance)
 
@@ -74,7 +75,8 @@ class Space:
         if table.empty:
             return np.zeros(0, dtype=bool)
         places, which, _ = _distinct(_locations(table, self.columns, self.place, self.means, self.scales))
-        distances = _distance_of_row(*self.neighbors.kneighbors(places), self.rows, self.count)
+        away, nearest = self.neighbors.kneighbors(places)
+        distances = _distance_of_row(away, nearest, self.rows, self.count)
         found: Marks = (distances > self.max_distance)[which]
         return found
 

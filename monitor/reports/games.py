@@ -1,4 +1,4 @@
-"""Games of the shots: which are on both sides of a split."""
+"""Games of the shots, or other groups of rows: which are on both sides of a split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.datasets import current
+from data.datasets import Dataset, current
 
-GAME, DATE = "game_id", "game_date"
-"""Columns of the raw files with the game of a shot and its date."""
+_GAME, _DATE = "game_id", "game_date"
+
+
+def group_columns(dataset: Dataset) -> tuple[str, str]:
+    """Columns of the raw tables with the group and the time of a row; by default the game of a shot and its date."""
+    group, time = dataset.group, dataset.time
+    return group.raw_name if group else _GAME, time.raw_name if time else _DATE
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,20 @@ def games(shot_ids: "Sequence[object] | pd.Series[Any]", raw: pd.DataFrame) -> G
     shot_ids : array_like, shape (n,)
         ``shot_id`` of the rows.
     raw : pandas.DataFrame
-        ``shot_id``, ``game_id`` and ``game_date`` of the raw rows.
+        Id, group and time of the raw rows.
     """
-    if not {current().id.name, GAME, DATE} <= set(raw.columns):
+    dataset = current()
+    key, (game, date) = dataset.id.raw_name, group_columns(dataset)
+    if not {key, game, date} <= set(raw.columns):
         return None
-    known = (
-        raw[[current().id.name, GAME, DATE]].dropna().drop_duplicates(current().id.name).set_index(current().id.name)
-    )
+    known = raw[[key, game, date]].dropna().drop_duplicates(key).set_index(key)
     found = known.reindex(pd.Index(pd.Series(shot_ids).to_numpy()))
-    dates = pd.to_datetime(found[DATE], errors="coerce")
-    if found[GAME].isna().any() or dates.isna().any():
+    # A number that orders the rows counts as days.
+    is_number = dataset.time is not None and dataset.time.is_numeric
+    dates = pd.to_datetime(found[date], errors="coerce", unit="D" if is_number else None)
+    if found[game].isna().any() or dates.isna().any():
         return None
-    return Games(pd.factorize(found[GAME])[0], dates.to_numpy())
+    return Games(pd.factorize(found[game])[0], dates.to_numpy())
 
 
 def shared_games(game: npt.NDArray[np.int_], is_test: npt.NDArray[np.bool_]) -> dict[str, float]:

@@ -14,18 +14,19 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.pipeline import Pipeline
 
-from data.datasets import current
+from data.datasets import Dataset, current
 from monitor.metrics.binary import METRICS, THRESHOLD
 from monitor.reports.games import Games
+from serving.model.packaging import encoder_of
 
 COLUMNS = ("split", "stratified", "test_size", "seed", "model_id", "share_made_test", "log_loss", "f1_score", "roc_auc")
 """Columns of the result of `study`."""
 MEASURES = ("log_loss", "f1_score", "roc_auc")
 SHARE = "share_made_test"
 USED, HALF, DOUBLE, UNSTRATIFIED = "used", "half", "double", "unstratified"
-GAME, TIME = "game", "time"
-"""Kinds of splits: as the original one, with a smaller and a larger test set, without stratification, with whole games
-on either side, and with the latest rows as the test set."""
+GAME, TIME, ROWS = "game", "time", "rows"
+"""Kinds of splits: as the original one, with a smaller and a larger test set, without stratification, with whole groups
+(games) on either side, with the latest rows as the test set, and of rows where the original one is of groups."""
 STATISTICS = ("mean", "std", "min", "max")
 MAX_ROWS = 50_000
 """Largest table that is split whole; a larger table is sampled."""
@@ -40,20 +41,36 @@ class SplitScheme:
     name: str
     test_size: float
     stratified: bool = True
+    by_group: bool = False
 
 
-def split_schemes(test_size: float, *, has_games: bool = False) -> tuple[SplitScheme, ...]:
+def split_schemes(test_size: float, *, has_games: bool = False, by_group: bool = False) -> tuple[SplitScheme, ...]:
     """List the kinds of splits, the original first; the doubled test set is excluded if it exceeds half of the rows.
 
-    With games, the rows are also split by game and by time.
+    With games, the rows are also split by game and by time. If the original split is by group, so are the others, and
+    the rows are also split as if they were independent.
 
     Examples
     --------
     >>> [(scheme.name, scheme.test_size) for scheme in split_schemes(0.2)]
     [('used', 0.2), ('half', 0.1), ('double', 0.4), ('unstratified', 0.2)]
     """
+    sizes = {USED: test_size, HALF: test_size / 2, DOUBLE: 2 * test_size}
+    if by_group:
+        return (
+            *(
+                SplitScheme(name, size, stratified=False, by_group=True)
+                for name, size in sizes.items()
+                if size <= max(test_size, _LARGEST_TEST)
+            ),
+            SplitScheme(ROWS, test_size),
+            SplitScheme(TIME, test_size, stratified=False),
+        )
     double = (SplitScheme(DOUBLE, 2 * test_size),) if 2 * test_size <= _LARGEST_TEST else ()
-    of_games = (SplitScheme(GAME, test_size, stratified=False), SplitScheme(TIME, test_size, stratified=False))
+    of_games = (
+        SplitScheme(GAME, test_size, stratified=False, by_group=True),
+        SplitScheme(TIME, test_size, stratified=False),
+    )
     return (
         SplitScheme(USED, test_size),
         SplitScheme(HALF, test_size / 2),
@@ -63,10 +80,10 @@ def split_schemes(test_size: float, *, has_games: bool = False) -> tuple[SplitSc
     )
 
 
-def count_fits(test_size: float, seeds: int, models: int, *, has_games: bool = False) -> int:
+def count_fits(test_size: float, seeds: int, models: int, *, has_games: bool = False, by_group: bool = False) -> int:
     """Count the fits of a study; there is one split by time."""
-    kinds = len(split_schemes(test_size, has_games=has_games))
-    return models * ((kinds - 1) * seeds + 1 if has_games else kinds * seeds)
+    schemes = split_schemes(test_size, has_games=has_games, by_group=by_group)
+    return models * sum(1 if scheme.name == TIME else seeds for scheme in schemes)
 
 
 def study(  # noqa: PLR0913 what is split, and how
@@ -76,6 +93,7 @@ def study(  # noqa: PLR0913 what is split, and how
     test_size: float,
     seeds: Sequence[int],
     games: Games | None = None,
+    dataset: Dataset | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> pd.DataFrame:
     """Train and test models, with their hyperparameters, on other splits.
@@ -83,7 +101,7 @@ def study(  # noqa: PLR0913 what is split, and how
     Parameters
     ----------
     table : pandas.DataFrame
-        The features and ``shot_made_flag``, no nulls.
+        The features and the label; no label is null.
     models : mapping of str to sklearn.pipeline.Pipeline
         Models by id; they are cloned, so that they are fitted from scratch.
     test_size : float
@@ -91,7 +109,10 @@ def study(  # noqa: PLR0913 what is split, and how
     seeds : sequence of int
         Seeds of the splits: one split of each kind per seed, and one split by time.
     games : Games, optional
-        Game and date of each row, for the splits by game and by time.
+        Game, or another group, and date of each row, for the splits by group and by time. A dataset whose test is
+        whole groups needs them.
+    dataset : Dataset, optional
+        The description that the models were trained with; by default that of this process.
     advance : callable
         Called with 1 after each fit.
 
@@ -100,12 +121,12 @@ def study(  # noqa: PLR0913 what is split, and how
     pandas.DataFrame
         ``COLUMNS``, one row per kind of split, seed and model.
     """
-    values, labels = (
-        table[list(current().feature_names)].to_numpy(dtype=np.float64),
-        table[current().target.name].to_numpy(dtype=np.float64),
-    )
+    described = dataset or current()
+    values = encoder_of(described).inputs(table)
+    labels = table[described.target.name].to_numpy(dtype=np.float64)
+    by_group = described.test.strategy == "group"
     results: list[dict[str, object]] = []
-    for scheme in split_schemes(test_size, has_games=games is not None):
+    for scheme in split_schemes(test_size, has_games=games is not None, by_group=by_group):
         for seed in seeds[:1] if scheme.name == TIME else seeds:
             train, test = _split(scheme, seed, labels, games)
             split = {"split": scheme.name, "stratified": scheme.stratified, "test_size": scheme.test_size, "seed": seed}
@@ -122,7 +143,7 @@ def _split(
 ) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
     """Rows of the training and of the test set."""
     rows = np.arange(len(labels))
-    if games is not None and scheme.name == GAME:
+    if games is not None and scheme.by_group:
         splitter = GroupShuffleSplit(1, test_size=scheme.test_size, random_state=seed)
         train, test = next(splitter.split(rows, groups=games.game))
         return train, test

@@ -23,7 +23,7 @@ from monitor.charts import static
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import artifacts
-from monitor.reports.split_sensitivity import DOUBLE, GAME, HALF, TIME, UNSTRATIFIED, USED
+from monitor.reports.split_sensitivity import DOUBLE, GAME, HALF, ROWS, TIME, UNSTRATIFIED, USED
 
 SPLITS = {
     USED: "como a original",
@@ -31,6 +31,7 @@ SPLITS = {
     DOUBLE: "dobro do teste",
     UNSTRATIFIED: "sem estratificar",
     GAME: "por jogo",
+    ROWS: "por registro",
     TIME: "por tempo",
 }
 """Kinds of splits, with their labels."""

@@ -292,7 +292,8 @@ def _splits(preparation: RunFacts, own: RunFacts) -> list[dict[str, object]]:
     size = preparation.params.get("test_size")
     if not size:
         return []
-    schemes = split_sensitivity.split_schemes(float(size), has_games="games" in own.metrics)
+    has_games, by_group = bool(own.metrics_like("resplit_time_")), current().test.strategy == "group"
+    schemes = split_sensitivity.split_schemes(float(size), has_games=has_games, by_group=by_group)
     return [{"scheme": each, "label": figures.SPLITS[each.name]} for each in schemes]
 
 

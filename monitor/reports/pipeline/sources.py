@@ -72,7 +72,7 @@ class Sources:
                 found |= evidence.describe_base(name, table)
         if (test := self.tables.get(TEST)) is not None:
             found |= evidence.compare_candidates(test, self.models, self.selected, self.dataset)
-        if self.games is not None and self.is_test is not None:
+        if current().court and self.games is not None and self.is_test is not None:
             found |= games.shared_games(self.games.game, self.is_test)
         return found
 
@@ -131,7 +131,7 @@ def _with_games(
         if sum(readers[name].rows or 0 for name in (TRAIN, TEST)) > split_sensitivity.MAX_ROWS:
             return nothing
         sets = {name: reader.systematic_sample(split_sensitivity.MAX_ROWS) for name, reader in readers.items()}
-        columns = [current().id.name, games.GAME, games.DATE]
+        columns = [current().id.raw_name, *games.group_columns(current())]
         raw = TableReader(file_of(store, chain.acquisition, f"raw/{current().raw_tables[0]}"), columns)
         ids = pd.concat([sets[IDS[name]] for name in (TRAIN, TEST)])[current().id.name]
         found = games.games(ids, raw.systematic_sample(10 * split_sensitivity.MAX_ROWS))

@@ -8,11 +8,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from data.datasets import Test
+from monitor.reports.games import Games
 from monitor.reports.split_sensitivity import (
     COLUMNS,
     DOUBLE,
     MEASURES,
+    ROWS,
     SHARE,
+    TIME,
     UNSTRATIFIED,
     USED,
     count_fits,
@@ -22,6 +26,9 @@ from monitor.reports.split_sensitivity import (
     study,
     summary,
 )
+from serving.model.packaging import with_categories
+from steps.training.pipelines import Inputs, with_preprocessing
+from tests import orders
 from tests.evaluations import population
 
 SEEDS = range(1, 6)
@@ -125,3 +132,23 @@ def test_the_given_models_are_not_fitted(table: pd.DataFrame) -> None:
     given = models()
     study(table, given, test_size=0.2, seeds=[1])
     assert not hasattr(given["lr"][-1], "coef_")
+
+
+def test_features_of_every_kind_are_studied_and_groups_stay_whole_where_the_test_is_of_groups() -> None:
+    table = orders.orders(400, per_customer=4)
+    described = with_categories(orders.DATASET, table).model_copy(update={"test": Test(strategy="group")})
+    groups = Games(pd.factorize(table["customer"])[0], np.arange(400).astype("datetime64[D]"))
+    inputs = Inputs.of(described)
+    given = {"lr": with_preprocessing("lr", LogisticRegression(max_iter=1000), inputs), "spy": make_pipeline(Spy())}
+    numbered = table.assign(price=np.arange(400.0))
+    Spy.trained.clear()
+    Spy.tested.clear()
+    found = study(numbered, given, test_size=0.2, seeds=[1, 2], games=groups, dataset=described)
+    assert found["split"].drop_duplicates().tolist() == [USED, "half", DOUBLE, ROWS, TIME]
+    assert len(found) == count_fits(0.2, 2, 2, has_games=True, by_group=True)
+    assert not found.isna().to_numpy().any()
+    shared = [
+        bool({int(row) // 4 for row in trained} & {int(row) // 4 for row in tested})
+        for trained, tested in zip(Spy.trained, Spy.tested, strict=True)
+    ]
+    assert shared == [False] * 6 + [True] * 2 + [False]
