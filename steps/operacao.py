@@ -271,6 +271,10 @@ def _operate(
     config: OperacaoConfig, batches: list[pd.DataFrame], folder: Path, run_id: str
 ) -> tuple[_Operation, LoadProbe]:
     columns = [current().id.name, _time(), *current().feature_names]
+    group = current().group
+    if group and group.name in batches[0]:
+        # Folds, intervals and the gate of a retraining keep groups whole.
+        columns.append(group.name)
     with (
         console.status("starting the endpoint"),
         run_production_server() as url,

@@ -95,7 +95,7 @@ MODEL_NAMES = {
     "rf": "random forest",
     "et": "extra trees",
     "gbc": "gradient boosting",
-    "hgb": "histogram gradient boosting",
+    "hgbc": "histogram gradient boosting",
     "knn": "nearest neighbors",
     "nb": "naive Bayes",
     "lda": "linear discriminant analysis",

@@ -29,6 +29,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from data.datasets import Dataset, current, default
 from data.errors import KobeShotError
+from data.groups import Groups
 from monitor.metrics.binary import METRICS
 from monitor.store.candidates import BASE_RATE
 from serving.model.packaging import encoder_of, predict_probability
@@ -380,6 +381,8 @@ def _folds_of_groups(
     groups: npt.NDArray[Any], strata: npt.NDArray[np.float64], folds: int, seed: int
 ) -> PredefinedSplit:
     """Folds in which no group is split, decided once, so that PyCaret and the cross-validation have the same."""
+    if pd.isna(groups).any():
+        groups = Groups.of(groups).code
     found = len(pd.unique(groups))
     if found < folds:
         message = f"cv_folds: expected at most {found:,}, the groups of base_train; found {folds}."

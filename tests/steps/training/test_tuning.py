@@ -349,6 +349,14 @@ def test_no_fold_splits_a_group(visits: pd.DataFrame) -> None:
         _folds_of_groups(np.repeat([0, 1], 300), visits["back"].to_numpy(dtype=float), 3, 1)
 
 
+def test_a_row_without_a_group_is_one_of_its_own_in_the_folds() -> None:
+    groups = pd.array([1, 1, 2, 2, None, None, None, None], dtype="Int64").to_numpy()
+    strata = np.array([0.0, 1, 0, 1, 0, 1, 0, 1])
+    folds = _folds_of_groups(groups, strata, 2, 1)
+    assert sorted(row for _, rows in folds.split() for row in rows) == list(range(8))
+    assert all({0, 1} <= set(rows) or not {0, 1} & set(rows) for _, rows in folds.split())
+
+
 def test_a_feature_of_many_categories_is_taken(visits: pd.DataFrame) -> None:
     table = visits.assign(clinic=[f"clinic {number % 300}" for number in range(len(visits))])
     dataset = packaging.with_categories(MIXED, table)
