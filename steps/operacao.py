@@ -418,7 +418,7 @@ def _show(backtested: PolicyBacktest, probe: LoadProbe) -> None:
     info(
         "Plot:",
         f"{tags.PLOTS}/{_PLOT}.png of run Operacao ({commands.runs_page()})"
-        + (f", or page Retraining of the app ({commands.make('monitor')})" if commands.at_hand() else ""),
+        + (f", or page Champions of the app ({commands.make('monitor')})" if commands.at_hand() else ""),
         style="",
     )
 

@@ -12,7 +12,7 @@ from data.datasets.current import (
 )
 from data.datasets.description import Column, Court, Dataset, File, Kind, Monitoring, Role, Rows, Slice, Source, Test
 from data.datasets.loader import default, from_json, load
-from data.datasets.words import worded
+from data.datasets.words import worded, worded_in_portuguese
 
 __all__ = [
     "VARIABLE",
@@ -38,4 +38,5 @@ __all__ = [
     "raw_folder",
     "use",
     "worded",
+    "worded_in_portuguese",
 ]

@@ -7,6 +7,7 @@ from data.datasets.current import current
 from data.datasets.description import Dataset
 from data.datasets.loader import default
 
+_ROWS = Dataset.model_fields["rows"].default
 _VOWELS = tuple("aeiouAEIOU")
 
 
@@ -45,7 +46,32 @@ def worded(template: str, dataset: Dataset | None = None) -> str:
     if all(words[word] == word for word in words):
         return template
     pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.sub(rf"(?:\b([Aa]n?) )?(?<!\w)({pattern})(?!\w)", _replacing(words), template, flags=re.IGNORECASE)
+    return re.sub(rf"(?:\b([Aa]n?) )?(?<![\w/])({pattern})(?!\w)", _replacing(words), template, flags=re.IGNORECASE)
+
+
+def worded_in_portuguese(text: str, dataset: Dataset | None = None) -> str:
+    """Write a Portuguese text about shots in the words of another dataset; see `worded`.
+
+    Examples
+    --------
+    >>> words = {"positive": "exported", "row": "order", "rows": "orders", "rate": "quota"}
+    >>> orders = default().model_copy(update=words)
+    >>> worded_in_portuguese("P(cesta) dos arremessos convertidos", orders)
+    'P(exported) dos orders exported'
+    """
+    dataset = dataset or current()
+    if dataset.rows != default().rows:
+        row, rows = ("registro", "registros") if dataset.rows == _ROWS else (dataset.row, dataset.rows)
+        words = {"arremesso": row, "arremessos": rows, "cesta": dataset.positive, "cestas": dataset.positive}
+        words |= dict.fromkeys(("convertido", "convertidos"), dataset.positive)
+        words |= dict.fromkeys(("errado", "errados"), dataset.negative)
+        pattern = rf"(?<!\w)({'|'.join(words)})(?!\w)"
+        text = re.sub(pattern, lambda found: _cased(words[found[0].lower()], found[0]), text, flags=re.IGNORECASE)
+    return worded(text, dataset)
+
+
+def _cased(word: str, model: str) -> str:
+    return word[:1].upper() + word[1:] if model[0].isupper() else word
 
 
 def _replacing(words: dict[str, str]) -> Callable[[re.Match[str]], str]:
@@ -55,7 +81,7 @@ def _replacing(words: dict[str, str]) -> Callable[[re.Match[str]], str]:
         article, word = found.groups()
         other = by_case[word.casefold()]
         if word[0].isupper() and word.casefold() != "fg%":
-            other = other[:1].upper() + other[1:]
+            other = _cased(other, word)
         if not article:
             return other
         return f"{article[0]}{'n' * other.startswith(_VOWELS)} {other}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from data.datasets import Dataset, current, default, worded
+from data.datasets import worded, worded_in_portuguese
 
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "pt": "Português"}
@@ -21,7 +21,6 @@ _MONTHS = (
     *("janeiro", "fevereiro", "março", "abril", "maio", "junho"),
     *("julho", "agosto", "setembro", "outubro", "novembro", "dezembro"),
 )
-_ROWS = Dataset.model_fields["rows"].default
 _LOCALE = Path(__file__).parent / "locale"
 _CATALOGS = {"pt": _LOCALE / "pt_BR" / "LC_MESSAGES" / "monitor.po"}
 
@@ -87,25 +86,7 @@ def language() -> str:
 def _(message: str) -> str:
     """A message in the language of this visitor and the words of the dataset."""
     selected = language()
-    return worded(message) if selected == ENGLISH else _in_portuguese(_catalog(selected).gettext(message))
-
-
-def _in_portuguese(translation: str) -> str:
-    """A translation with the dataset's own names of its rows and outcomes."""
-    dataset = current()
-    if dataset.rows == default().rows:
-        return worded(translation)
-    words = {
-        "arremessos": "registros" if dataset.rows == _ROWS else dataset.rows,
-        "arremesso": "registro" if dataset.rows == _ROWS else dataset.row,
-        "convertidos": dataset.positive,
-        "convertido": dataset.positive,
-        "errados": dataset.negative,
-        "errado": dataset.negative,
-    }
-    pattern = rf"\b({'|'.join(words)})\b"
-    replaced = re.sub(pattern, lambda found: words[found.group().lower()], translation, flags=re.IGNORECASE)
-    return worded(replaced)
+    return worded(message) if selected == ENGLISH else worded_in_portuguese(_catalog(selected).gettext(message))
 
 
 @cache

@@ -21,7 +21,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from data.datasets import current
+from data.datasets import Dataset, current, default, worded_in_portuguese
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
 from monitor.reports.pipeline import discussion, figures, flow, formats, portuguese, rubric
@@ -167,10 +167,19 @@ def markdown(facts: PipelineFacts) -> str:
         parametros=[(getattr(facts, name), names) for name, names in _PARAMETERS.items()],
         resultados=_OUTCOMES,
         rotulo=current().target.name,
+        brutos=[Path(name).stem for name in current().raw_tables],
+        categorias=[column.name for column in current().categorical],
+        tem_quadra=current().court is not None,
+        titulo=_title(current()),
         servir=_in_fence(commands.serve()),
         variacao=_variation_in(facts.own),
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return text if current().rows == default().rows else worded_in_portuguese(text)
+
+
+def _title(dataset: Dataset) -> str:
+    return "Kobe Bryant: o arremesso entra?" if dataset.title == default().title else f"{dataset.title}."
 
 
 def html(text: str, plots: Mapping[str, bytes]) -> str:
