@@ -15,7 +15,7 @@ _INTERNAL = {
         "MLFLOW_PARENT_RUN_ID",
         "MLFLOW_SOURCE_NAME",
     ),
-    *("MLFLOW_PAGES", "MLFLOW_UV_AUTO_DETECT", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"),
+    *("MLFLOW_COLUMNS", "MLFLOW_PAGES", "MLFLOW_UV_AUTO_DETECT", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"),
 }
 """Names of MLflow's tags and internal settings, and prefixes."""
 
