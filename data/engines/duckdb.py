@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +58,9 @@ class DuckDBEngine(IbisEngine):
         return self.connection.con.sql(self.connection.compile(query)).to_arrow_reader(BATCH_ROWS)
 
     def ordered(self, query: ir.Table) -> ir.Table:
-        """Return the query without the numbers: DuckDB keeps the order of rows."""
+        """Return the query without the numbers: DuckDB keeps the order of rows, but for those of a window."""
+        if query.op().find(ops.WindowFunction):
+            query = query.order_by(POSITION)
         return query.drop(POSITION)
 
     @contextmanager

@@ -12,11 +12,14 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE
+from data.datasets import Column, Dataset, Test
+from data.engines.duckdb import duckdb_engine
 from data.engines.hashing import hashed
 from data.errors import SchemaError, SourceError
 from data.paths import ROOT
 from data.preparation.contract import PreparationParams
 from data.preparation.manifest import FILTERED, IDS, TABLES, TEST, TRAIN
+from data.preparation.prepare import prepare as prepare_with
 from data.preparation.prepare import progress_total
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError, sha256
@@ -392,3 +395,26 @@ def test_memory_does_not_grow_with_the_table(pair: Pair, tmp_path: Path) -> None
     assert many_rows == 3 * few_rows
     assert high - low < 100e6
     assert high < 1e9
+
+
+def test_a_test_of_whole_groups_has_the_rows_of_each_table_in_the_order_of_the_file(raw: Path, out: Path) -> None:
+    dataset = Dataset(
+        name="visits",
+        columns=(
+            Column(name="visit", role="id", kind="integer"),
+            Column(name="patient", role="group", kind="integer"),
+            Column(name="age", role="feature", kind="float"),
+            Column(name="back", role="target", kind="integer"),
+        ),
+        test=Test(strategy="group"),
+    )
+    rows, stream = 20_000, np.random.default_rng(0)
+    visits = pd.DataFrame({"visit": stream.permutation(rows), "patient": stream.integers(0, rows // 20, rows)})
+    visits = visits.assign(age=stream.uniform(0, 90, rows), back=stream.integers(0, 2, rows))
+    for table, name in zip((visits, visits.assign(visit=visits["visit"] + rows)), dataset.raw_tables, strict=True):
+        table.to_parquet(raw / name, index=False)
+    with duckdb_engine(out) as engine:
+        prepare_with(engine, raw, out, PreparationParams(), dataset=dataset)
+    for name in (TRAIN, TEST):
+        found = pd.read_parquet(out / f"{IDS[name]}.parquet")["visit"]
+        assert found.tolist() == visits["visit"][visits["visit"].isin(found)].tolist()
