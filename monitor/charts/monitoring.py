@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import cycle
 
 import numpy as np
@@ -19,6 +19,7 @@ from monitor.store.records import MonitoringRun
 _MAX_INTEGER_BINS = 200
 _LOG_SCALE_FROM = 30
 _HOVER_WIDTH = 70
+_SHORTEST_AXIS = timedelta(hours=1)
 
 
 def distributions(samples: Mapping[str, Floats], unit: str, *, integer_bins: bool, title: str = "") -> go.Figure:
@@ -256,6 +257,11 @@ def status_history(rows: pd.DataFrame) -> go.Figure:
                 marker={"color": color, "size": 13},
                 hovertemplate="%{x|%Y-%m-%d %H:%M}, %{y} alerts<br>%{text}<extra>" + status + "</extra>",
             )
+    first, last = ordered["time"].iloc[0], ordered["time"].iloc[-1]
+    if last - first < _SHORTEST_AXIS:
+        # The axis of one run has ticks of fractions of a millisecond otherwise.
+        middle = first + (last - first) / 2
+        figure.update_xaxes(range=[middle - _SHORTEST_AXIS / 2, middle + _SHORTEST_AXIS / 2])
     highest = max(int(rows["alerts"].max()), 1)
     figure.update_yaxes(range=[-0.08 * highest, 1.12 * highest], tickformat="d", nticks=min(highest, 6) + 1)
     return figure

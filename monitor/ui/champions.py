@@ -25,6 +25,8 @@ _FIRST_RUN, _FIRST_DECISION, _FIRST_BACKTEST = "make main", "mlflow run . -e ret
 _NO_CHAMPION = "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"
 _CADENCE, _MONTH = "retraining_cadence_kept", "retraining_month"
 _WHEN = "YYYY-MM-DD HH:mm"
+# A bare dash is the bullet of a list in the Markdown of a table.
+_NONE = "\\-"
 
 
 def show() -> None:
@@ -117,8 +119,8 @@ def _show_versions(store: ModelStore) -> None:
             _("Time (UTC)"): f"{row.when:%Y-%m-%d %H:%M}",
             _("Version"): str(row.version),
             _("Kind"): _(str(row.kind)),
-            _("Previous champion"): str(row.instead_of or "-"),
-            _("User"): widgets.plain(str(row.who or "-")),
+            _("Previous champion"): str(row.instead_of or _NONE),
+            _("User"): widgets.plain(str(row.who)) if row.who else _NONE,
             _("Reason"): widgets.plain(str(row.why)),
         }
         for row in promotions.itertuples()

@@ -37,7 +37,8 @@ _GROUPS = {
 def show() -> None:
     """Render the page."""
     url_state.restore(_SECTION, _SECTIONS, _CHECKS)
-    left, right = st.columns([3, 2], vertical_alignment="center")
+    # Half of the width each: in Portuguese the sections are wider than in English.
+    left, right = st.columns(2, vertical_alignment="center")
     left.title(_("Why does it have this status?"))
     with right:
         st.segmented_control(

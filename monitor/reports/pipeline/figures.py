@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, plot_tree
 
-from data.datasets import current
+from data.datasets import current, default, worded_in_portuguese
 from monitor.charts import static
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.reports import split_sensitivity
@@ -71,7 +71,7 @@ def resplits(studied: pd.DataFrame) -> Figure:
                 label = None if row or of_split else model
                 axes.scatter(values, heights, s=20, color=color, alpha=0.75, linewidths=0, label=label)
         axes.set_yticks(range(len(kinds)), [SPLITS[kind] for kind in kinds] if measure == "log_loss" else [])
-        axes.set(xlabel=title, ylim=(len(kinds) - 0.5, -0.5))
+        axes.set(xlabel=worded_in_portuguese(title), ylim=(len(kinds) - 0.5, -0.5))
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(_BRAZILIAN)
         axes.spines[["top", "right"]].set_visible(False)
@@ -159,12 +159,18 @@ def confusion_matrices(
         for (row, column), count in np.ndenumerate(counts):
             color = "white" if count > counts.max() / 2 else "black"
             axes.text(column, row, artifacts.thousands(int(count)), ha="center", va="center", color=color, fontsize=13)
-        axes.set_xticks([0, 1], ["erro", "cesta"])
-        axes.set_yticks([0, 1], ["erro", "cesta"])
+        axes.set_xticks([0, 1], _outcomes())
+        axes.set_yticks([0, 1], _outcomes())
         axes.set(xlabel="predito", ylabel="observado")
         axes.set_title(name, loc="left")
         axes.spines[:].set_visible(False)
     return figure
+
+
+def _outcomes() -> list[str]:
+    """The outcomes 0 and 1 in Portuguese, or in the words of another dataset."""
+    dataset = current()
+    return ["erro", "cesta"] if dataset.rows == default().rows else [dataset.negative, dataset.positive]
 
 
 def is_tree(model: Pipeline) -> bool:
@@ -186,7 +192,7 @@ def tree(model: Pipeline, depth: int = 3) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     boxes = plot_tree(
-        drawn, max_depth=depth, feature_names=list(current().feature_names), class_names=["erro", "cesta"],
+        drawn, max_depth=depth, feature_names=list(current().feature_names), class_names=_outcomes(),
         impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=7, ax=axes,
     )  # fmt: skip
     for box in boxes:
@@ -197,7 +203,9 @@ def tree(model: Pipeline, depth: int = 3) -> Figure:
 def _node_text(text: str) -> str:
     """The text of a box in Portuguese; a short one, since the boxes of a level are close to each other."""
     text = re.sub(r"samples = ([\d.]+%)", r"\1 dos registros", text).replace("class =", "predição:")
-    text = re.sub(r"value = \[[\d.]+, ([\d.]+)\]", lambda found: f"cestas: {float(found[1]):.0%}", text)
+    text = re.sub(
+        r"value = \[[\d.]+, ([\d.]+)\]", lambda found: f"{worded_in_portuguese('cestas')}: {float(found[1]):.0%}", text
+    )
     return re.sub(r"(?<=\d)\.(?=\d)", ",", text).replace("<=", "≤").replace("True", "sim").replace("False", "não")
 
 

@@ -356,6 +356,12 @@ def test_every_status_is_in_the_legend() -> None:
     assert [trace.marker.color for trace in figure.data[1:]] == list(STATUS.values())
 
 
+def test_the_history_of_one_run_has_no_axis_of_milliseconds() -> None:
+    first, last = monitoring.status_history(monitoring_rows().iloc[:1]).layout.xaxis.range
+    assert pd.Timestamp(last) - pd.Timestamp(first) >= pd.Timedelta(minutes=30)
+    assert monitoring.status_history(monitoring_rows()).layout.xaxis.range is None
+
+
 def test_a_trend_ignores_metrics_that_no_run_has() -> None:
     figure = monitoring.trend(run_rows().assign(brier=np.nan), ["log_loss", "brier", "recall"], "trend")
     assert legend(figure) == ["log_loss"]

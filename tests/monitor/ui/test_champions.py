@@ -544,6 +544,15 @@ def test_a_rollback_restores_the_previous_champion_or_the_selected_version(
 
 
 @pytest.mark.usefixtures("champions")
+def test_a_promotion_without_a_previous_champion_is_no_bullet_of_a_list() -> None:
+    shown = page("Versions")
+    assert not shown.exception
+    cells = shown.table[0].value.astype(str).to_numpy().ravel()
+    assert [cell for cell in cells if cell.strip() == "-"] == []
+    assert "\\-" in cells
+
+
+@pytest.mark.usefixtures("champions")
 def test_only_versions_that_passed_the_gate_and_are_not_champion_can_be_restored() -> None:
     offered = page(ACTIONS).selectbox(key="actions_version_0").options
     assert [found.partition(" (")[0] for found in offered] == ["the previous champion, version 1", "version 3"]

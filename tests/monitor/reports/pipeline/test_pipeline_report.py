@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Annotation
@@ -20,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from data.datasets import default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from monitor.health.checks import CHECKS
@@ -231,6 +233,17 @@ def test_boxes_of_the_tree_do_not_overlap() -> None:
     assert len(boxes) > 10
     overlapping = [(one, other) for place, one in enumerate(boxes) for other in boxes[:place] if one.overlaps(other)]
     assert overlapping == []
+
+
+def test_figures_name_the_outcomes_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ticks() -> list[str]:
+        figure = figures.confusion_matrices(np.array([0.0, 1.0]), {"lr": np.array([0.2, 0.8])}, 0.5)
+        return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+    assert ticks() == ["erro", "cesta"]
+    tumors = {"positive": "malignant", "negative": "benign", "row": "tumor", "rows": "tumors"}
+    monkeypatch.setattr(figures, "current", lambda: default().model_copy(update=tumors))
+    assert ticks() == ["benign", "malignant"]
 
 
 def test_metrics_of_the_monitoring_have_their_names_in_portuguese(whole: ReportContent) -> None:
