@@ -6,6 +6,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 # Streamlit adds this folder to the path, not the root of the project.
@@ -20,6 +21,7 @@ from data.masking import mask_log_records, mask_tracebacks
 from monitor.health.baseline import baseline as reference_data
 from monitor.store.model_store import OF_BATCH_SCORING, current_store
 from monitor.ui import navigation
+from monitor.ui.styled_index import StyledIndex
 from serving import registry
 from serving.registry import reachability
 from serving.registry.store import plain_store
@@ -46,7 +48,7 @@ mask_tracebacks()
 set_connect_timeout()
 # A page fails fast: it shows an error when a server does not respond within seconds.
 reachability.hurry()
-app = st.App(Path(str(navigation.__file__)), lifespan=ready)
+app = st.App(Path(str(navigation.__file__)), lifespan=ready, middleware=[Middleware(StyledIndex)])
 
 if get_script_run_ctx(suppress_warning=True) is not None:
     # Streamlit's AppTest runs this file as a plain script.

@@ -135,7 +135,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
             spot.show(kept, clicked)
         st.markdown(f"**{_('FG% by zone')}**")
         zones, rate = frames[frame].zones, metric_name("rate")
-        widgets.html_table(
+        widgets.text_table(
             [
                 {
                     _("Zone"): _(str(row["zone"])),
@@ -150,7 +150,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
 
 
 def _filter(table: pd.DataFrame) -> _Filtered:
-    columns = st.columns([2, 2, 3, 2])
+    columns = st.container(key="explorer_filters").columns([2, 2, 3, 2])
     known = sorted(table[SEASON].unique())
     seasons = columns[0].multiselect(
         _("Season"), known, placeholder="all" if known != [UNKNOWN] else "unknown", disabled=known == [UNKNOWN],

@@ -66,7 +66,6 @@ def show() -> None:
     page = st.navigation([*pages.values(), *former], position="top")
     # The browser's title names the page and the model.
     st.set_page_config(page_title=f"{page.title} · {name}", page_icon="🏀" if has_court else "📈", layout="wide")
-    widgets.style()
     if page.url_path not in _FORMER:
         widgets.bar()
     # A page itself shows that the store does not respond.

@@ -62,7 +62,7 @@ def _show_served() -> None:
 
 
 def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None:
-    columns = st.columns(5)
+    columns = st.container(key="system_cards").columns(5)
     loss = champion.test_metrics.get("log_loss")
     previous = aliases.previous_champion
     model = widgets.model_label(champion.model_id) if champion.model_id else _("unknown")

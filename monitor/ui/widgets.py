@@ -1,11 +1,9 @@
 """Widgets that all pages share: the bar on top, cards, tabs, and the messages for what is missing."""
 
-import html
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import plotly.graph_objects as go
@@ -49,12 +47,6 @@ _TITLE_PIXELS, _NO_TITLE_PIXELS = 30, 8
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
 _ON_YELLOW = "#1F2937"
-_STYLE = Path(__file__).with_name("pages.css")
-
-
-def style() -> None:
-    """The style sheet of all pages."""
-    st.html(_STYLE)
 
 
 def bar() -> None:
@@ -229,13 +221,16 @@ def artifact(run_id: str, path: str) -> Callable[[], bytes]:
     return lambda: current_store().download(run_id, path)
 
 
-def html_table(rows: Sequence[Mapping[str, str]]) -> None:
+def text_table(rows: Sequence[Mapping[str, str]]) -> None:
     """A table of text that wraps; unlike Streamlit's it has its size at once, so that nothing below it moves."""
     if not rows:
         return
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.values())}</tr>" for row in rows)
-    st.html(f'<table class="plain-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    st.markdown("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+
+
+def _cell(value: str) -> str:
+    return value if value == "---" else plain(" ".join(value.split()))
 
 
 def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a data frame
