@@ -44,7 +44,7 @@ def get(path: str) -> tuple[dict[bytes, bytes], bytes]:
         sent.append(message)
 
     headers = [(b"if-none-match", b"1"), (b"accept-encoding", b"gzip")]
-    scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b""}
+    scope: dict[str, object] = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b""}
     scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
     asyncio.run(APP(scope, receive, send))
     return dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
