@@ -94,6 +94,7 @@ OTHERS = {
     "PYSPARK_PYTHON": "Python of Spark's workers; the steps set it",
     "PYSPARK_DRIVER_PYTHON": "Python of Spark's driver; the steps set it",
     "PYSPARK_SUBMIT_ARGS": "options of Spark",
+    "OMP_WAIT_POLICY": "`ACTIVE` lets waiting threads of LightGBM and scikit-learn spin; the project sets `PASSIVE`",
     "OMP_NUM_THREADS": "threads of LightGBM and scikit-learn; 1 with several processes on few cores",
     "XDG_STATE_HOME": "folder of the locks between processes; `~/.local/state` by default",
     "XDG_RUNTIME_DIR": "folder of the server's sockets",

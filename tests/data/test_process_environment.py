@@ -1,0 +1,37 @@
+"""Environment variables that the libraries read when they are loaded."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _loaded(package: str, **environment: str) -> str:
+    """What OpenMP prints when scikit-learn loads it after a package of the project."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    script = f"import {package}, os, sklearn.ensemble; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=_ROOT,
+        env={**kept, "OMP_DISPLAY_ENV": "true", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP prints its settings in this form")
+@pytest.mark.parametrize("package", ["steps", "monitor", "serving"])
+def test_threads_of_openmp_sleep_while_they_wait(package: str) -> None:
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in _loaded(package)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP prints its settings in this form")
+def test_a_wait_policy_of_the_user_is_kept() -> None:
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in _loaded("steps", OMP_WAIT_POLICY="ACTIVE")
