@@ -21,9 +21,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, AnyStr, NamedTuple
+from typing import Any, AnyStr, NamedTuple, NoReturn
 
 import matplotlib as mpl
 from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
@@ -180,10 +181,32 @@ def _enter(files: Sequence[int], started: int) -> _Request:
     return request
 
 
-def _become(request: _Request) -> None:
+def _end(request: _Request) -> NoReturn:
+    """Run a command and end as it does, without the second that an interpreter takes to free all libraries."""
+    code: object = 0
+    try:
+        _run(request)
+    except SystemExit as end:
+        code = end.code
+    except BaseException as error:  # noqa: BLE001 as the interpreter does
+        sys.excepthook(*sys.exc_info())
+        code = signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    if not isinstance(code, int | None):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 no public API
+    atexit._run_exitfuncs()  # noqa: SLF001 no public API
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    if code is signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit((code or 0) & 0xFF)
+
+
+def _run(request: _Request) -> None:
     command = request.command
-    # DuckDB reports what lives until the end, on the screen.
-    atexit.register(gc.unfreeze)
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)
@@ -216,4 +239,4 @@ def _import_libraries() -> None:
 
 if __name__ == "__main__":
     _import_libraries()
-    _become(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    _end(_serve(socket.socket(fileno=int(sys.argv[1]))))
