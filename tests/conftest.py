@@ -27,7 +27,10 @@ from tests.project import (
     run_production_server,
     small_pipeline,
 )
+from tests.spark import needs_java
 from tests.versions import LoggedModels, find_logged_models, log_models
+
+_SERVERS = {"mlflow_server_url", "production_server", "server_url", "server", "servers", "mlflow_scoring_server"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +39,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bodies", type=int, default=1_000, help="how many generated bodies each server is sent")
     parser.addoption("--outage", type=float, default=20, help="seconds that tracking server and database are away")
     parser.addoption("--rows", type=int, default=200_000, help="rows of the table under which workers are killed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put modules beside each other that share Spark or a server: one worker starts it, not each."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        ranks[item.path] = min(ranks.get(item.path, 2), _rank(item))
+    items.sort(key=lambda item: ranks[item.path])
+
+
+def _rank(item: pytest.Item) -> int:
+    if needs_java.mark in item.iter_markers("skipif"):
+        return 0
+    return 1 if _SERVERS.intersection(getattr(item, "fixturenames", ())) else 2
 
 
 def pytest_collection_finish() -> None:
