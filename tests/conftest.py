@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put modules beside each other that share Spark or a server: one worker starts it, not each."""
+    """Run modules that share Spark or a server after each other: one worker starts it, not each."""
     ranks: dict[Path, int] = {}
     for item in items:
         ranks[item.path] = min(ranks.get(item.path, 2), _rank(item))
