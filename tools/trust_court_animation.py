@@ -23,7 +23,8 @@ from data.storage.tables import TableReader
 from monitor.charts import trust_court_image
 from monitor.charts.trust_court import TrustCourt, trust_court
 from monitor.drift.training_support import Support
-from monitor.reports.pipeline.portuguese import localize, numbers
+from monitor.portuguese import numbers
+from monitor.reports.pipeline.plot_texts import localize
 from monitor.store.model_store import current_store
 from monitor.store.shots import SEASON
 from serving.batch.in_process import dataset_of, predict

@@ -95,12 +95,17 @@ class Subject:
     @property
     def description(self) -> str:
         """The whole scope in one or two sentences."""
+        return " ".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The whole scope, sentence by sentence."""
         rows = f"{self.rows:,} rows"
         if self.evaluated < self.rows:
             rows = f"a systematic sample of {self.evaluated:,} of {self.rows:,} rows"
         sentence = f"{self.version_name.capitalize()} on {self.source}: {rows}, {self.labeled:,} of them labeled"
         sentence += f"; compared with {self.reference}, scored by the same version."
-        return " ".join([sentence, *self.remarks])
+        return [sentence, *self.remarks]
 
     @property
     def remarks(self) -> list[str]:

@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from monitor.ui import cache, jobs, running_jobs, widgets
 from monitor.ui.jobs import Job
+from monitor.ui.text import _, sentence
 from serving import registry
 
 _ROUND = "actions_round"
@@ -65,16 +66,18 @@ def show() -> None:
     with upper[1].container(border=True, height="stretch"):
         selected = _roll_back(busy) or selected
     with lower[0].container(border=True, height="stretch"):
-        st.markdown("**Batch scoring**")
-        st.caption("Scores the production set over REST with the champion (`python -m steps.aplicacao`).")
+        st.markdown(_("**Batch scoring**"))
+        st.caption(_("Scores the production set over REST with the champion (`python -m steps.aplicacao`)."))
         if _button("Run batch scoring", "aplicacao", busy, enabled=_confirmed("apply")):
             selected = _Action("aplicacao")
     with lower[1].container(border=True, height="stretch"):
-        st.markdown("**Monitoring**")
+        st.markdown(_("**Monitoring**"))
         st.caption(
-            f"Evaluates {_source_name()} against the reference data, checks whether "
-            f"{widgets.plain(widgets.configured_endpoint())} serves the champion, and logs the status "
-            "(`python -m steps.monitoramento`)."
+            sentence(
+                f"Evaluates {_source_name()} against the reference data, checks whether "
+                f"{widgets.plain(widgets.configured_endpoint())} serves the champion, and logs the status "
+                "(`python -m steps.monitoramento`)."
+            )
         )
         if _button("Re-run monitoring", "monitoramento", busy, enabled=_confirmed("monitor")):
             selected = _Action("monitoramento", running_jobs.monitoring())
@@ -87,8 +90,10 @@ def offer_backtest() -> None:
     problem = st.empty()
     with st.container(border=True):
         st.caption(
-            "Runs the retraining policy on the production set in the order of its games, and compares it with never "
-            "retraining and with retraining after every batch (`python -m steps.operacao`). It takes minutes."
+            _(
+                "Runs the retraining policy on the production set in the order of its games, and compares it with "
+                "never retraining and with retraining after every batch (`python -m steps.operacao`). It takes minutes."
+            )
         )
         requested = _button("Run a policy backtest", "operacao", running_jobs.running(), enabled=_confirmed("backtest"))
     if requested:
@@ -103,14 +108,14 @@ def _start(selected: _Action, problem: DeltaGenerator) -> None:
 
 
 def _retrain(busy: Mapping[str, Job]) -> _Action | None:
-    st.markdown("**Retrain**")
+    st.markdown(_("**Retrain**"))
     selected = _RETRAININGS[
-        st.radio("Mode", list(_RETRAININGS), key="actions_retraining", label_visibility="collapsed")
+        st.radio(_("Mode"), list(_RETRAININGS), key="actions_retraining", format_func=_, label_visibility="collapsed")
     ]
     step = "retreino" if selected.mode else "treinamento"
     arguments = ["--mode", selected.mode, "--current", _current()] if selected.mode else []
     command = " ".join(["python -m", f"steps.{step}", *arguments])
-    st.caption(f"{selected.description.format(source=_source_name())} (`{command}`)")
+    st.caption(f"{_(selected.description).format(source=_source_name())} (`{command}`)")
     confirmed = selected.mode == "dry_run" or _confirmed("retrain")
     label = "Start the dry run" if selected.mode == "dry_run" else "Retrain"
     if _button(label, step, busy, enabled=confirmed):
@@ -119,22 +124,24 @@ def _retrain(busy: Mapping[str, Job]) -> _Action | None:
 
 
 def _roll_back(busy: Mapping[str, Job]) -> _Action | None:
-    st.markdown("**Roll back**")
+    st.markdown(_("**Roll back**"))
     st.caption(
-        "Restores an earlier version as champion and Production (`python -m steps.reverter`). Its predictions are "
-        "bit-identical to before. The production server reloads within seconds."
+        _(
+            "Restores an earlier version as champion and Production (`python -m steps.reverter`). Its predictions are "
+            "bit-identical to before. The production server reloads within seconds."
+        )
     )
     with registry.translate_store_errors():
         aliases = registry.alias_state()
     possible = _possible(cache.versions(current_store()), aliases)
     if not possible:
-        st.info("No rollback is possible: no other version has passed the quality gate.", icon=":material/info:")
+        st.info(_("No rollback is possible: no other version has passed the quality gate."), icon=":material/info:")
         return None
     version = st.selectbox(
-        "Version", list(possible), format_func=possible.__getitem__, key=f"actions_version_{_round()}"
+        _("Version"), list(possible), format_func=possible.__getitem__, key=f"actions_version_{_round()}"
     )
     reason = st.text_input(
-        "Reason", placeholder="why the champion is rolled back", key=f"actions_reason_{_round()}"
+        _("Reason"), placeholder=_("why the champion is rolled back"), key=f"actions_reason_{_round()}"
     ).strip()
     if _button("Roll back", "reverter", busy, enabled=_confirmed("roll_back") and bool(reason)):
         # One argument each, because a reason may start with a dash.
@@ -154,14 +161,14 @@ def _possible(versions: pd.DataFrame, aliases: registry.AliasState) -> dict[str,
 
 
 def _confirmed(what: str) -> bool:
-    return st.checkbox("Confirm", key=f"actions_confirm_{what}_{_round()}")
+    return st.checkbox(_("Confirm"), key=f"actions_confirm_{what}_{_round()}")
 
 
 def _button(label: str, step: str, busy: Mapping[str, Job], *, enabled: bool) -> bool:
     job = busy.get(jobs.KINDS[step])
     if job:
         st.caption(f":material/hourglass: Already running {job.origin}.")
-    return st.button(label, type="primary", disabled=not enabled or job is not None)
+    return st.button(_(label), type="primary", disabled=not enabled or job is not None)
 
 
 def _current() -> str:

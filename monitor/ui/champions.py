@@ -17,7 +17,7 @@ from monitor.store import listings
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
 from monitor.ui import actions, cache, decision_log, running_jobs, widgets
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 from serving import registry
 from serving.batch.in_process import dataset_of
 
@@ -136,13 +136,13 @@ def _show_calendar(store: ModelStore) -> None:
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     cadences = [str(cadence) for cadence in Cadence]
     selected = right.selectbox(
-        "Monitoring run every", cadences, index=cadences.index(_cadence()), key="retraining_cadence"
+        _("Monitoring run every"), cadences, index=cadences.index(_cadence()), key="retraining_cadence"
     )
     # Streamlit drops the state of a widget that is not rendered.
     st.session_state[_CADENCE] = selected
     following = calendar.next_monitoring_run(monitoring_runs, log, _cadence(), now)
     right.download_button(
-        "Add to calendar (.ics)",
+        _("Add to calendar (.ics)"),
         ical_export.written(following, name=registry.model(), uid=_uid(store), now=now),
         f"{registry.model()}_monitoring.ics",
         "text/calendar",
@@ -197,7 +197,7 @@ def _uid(store: ModelStore) -> str:
 
 def _list(events: list[CalendarEvent]) -> None:
     if not events:
-        st.caption("There is no event in this month.")
+        st.caption(_("There is no event in this month."))
         return
     rows = [
         {"day": event.day, "event": event.kind, "description": event.description}
@@ -219,10 +219,10 @@ def _show_backtests(store: ModelStore) -> None:
     actions.offer_backtest()
     found = {run.run_id: run for run in cache.backtests(store)}
     if not found:
-        widgets.show_prerequisite("There is no policy backtest yet.", _FIRST_BACKTEST)
+        widgets.show_prerequisite(_("There is no policy backtest yet."), _FIRST_BACKTEST)
         return
     run_id = st.selectbox(
-        "Backtest",
+        _("Backtest"),
         list(found),
         format_func=lambda run_id: f"run on {calendar.format_datetime(found[run_id].started)}",
         key="retraining_backtest",
@@ -232,26 +232,29 @@ def _show_backtests(store: ModelStore) -> None:
     except TableError as error:
         st.error(str(error), icon=":material/error:")
     log = cache.decisions(store, run_id)
-    st.subheader("Decisions of this backtest")
+    st.subheader(_("Decisions of this backtest"))
     if log:
         decision_log.show_all(log, store, "retraining_backtest_decision")
     else:
-        st.caption("This backtest holds no decision.")
+        st.caption(_("This backtest holds no decision."))
 
 
 def _show_backtest(record: dict[str, Any]) -> None:
     batches = record["batches"]
     days = f", from {batches[0]['since']} to {batches[-1]['until']}" if batches else ""
     st.caption(
-        f"{record['source']}: {len(batches):,} batches of {record['batch_size']:,} rows{days}; label delay in batches: "
-        f"{record['label_delay']:,}. Log loss: mean negative log-likelihood of the model of that time."
+        sentence(
+            f"{record['source']}: {len(batches):,} batches of {record['batch_size']:,} rows{days}; label delay in "
+            "batches: "
+            f"{record['label_delay']:,}. Log loss: mean negative log-likelihood of the model of that time."
+        )
     )
     for column, (strategy, name) in zip(st.columns(3), backtest.STRATEGIES.items(), strict=True):
         found = record["strategies"][strategy]
         note = f"trainings: {found['trainings']:,}, promotions: {found['promotions']:,}"
         widgets.card(column, name.capitalize(), f"{found['log_loss']:.4f}", note)
     widgets.base_figure(retraining.policy_backtest(record), "backtest")
-    with st.expander("All batches", icon=":material/table_rows:"):
+    with st.expander(_("All batches"), icon=":material/table_rows:"):
         st.dataframe(
             batches,
             hide_index=True,

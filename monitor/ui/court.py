@@ -23,7 +23,7 @@ from monitor.metrics.names import metric_name
 from monitor.store.model_store import current_store
 from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import cache, playground, spot, subject, trust_court, url_state, widgets
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 from serving import registry
 
 _CURRENT, _TEST, _DEV = "data source", "test set", "all development shots"
@@ -92,8 +92,10 @@ def show() -> None:
         labeled = int(filtered.table[TARGET].notna().sum())
         scorer = f"version {shots.version}" if shots.version else "an unknown version"
         st.caption(
-            f"{len(filtered.table):,} of {filtered.rows:,} shots ({_(selected)}), {labeled:,} labeled; "
-            f"scored by {scorer}"
+            sentence(
+                f"{len(filtered.table):,} of {filtered.rows:,} shots ({_(selected)}), {labeled:,} labeled; "
+                f"scored by {scorer}"
+            )
         )
         if view == _TRUST:
             _show_trust(shots, filtered)
@@ -153,14 +155,14 @@ def _filter(table: pd.DataFrame) -> _Filtered:
     columns = st.container(key="explorer_filters").columns([2, 2, 3, 2])
     known = sorted(table[SEASON].unique())
     seasons = columns[0].multiselect(
-        _("Season"), known, placeholder="all" if known != [UNKNOWN] else "unknown", disabled=known == [UNKNOWN],
+        _("Season"), known, placeholder=_("all") if known != [UNKNOWN] else _("unknown"), disabled=known == [UNKNOWN],
         key="shot_chart_season",
     )  # fmt: skip
     named = {f"{period:.0f}": period for period in sorted(table["period"].unique())}
-    periods = columns[1].multiselect(_("Period"), list(named), placeholder="all", key="shot_chart_period")
+    periods = columns[1].multiselect(_("Period"), list(named), placeholder=_("all"), key="shot_chart_period")
     farthest = max(int(np.ceil(table["shot_distance"].max())), 1)
     low, high = columns[2].slider(_("Distance, feet"), 0, farthest, (0, farthest), key="shot_chart_distance")
-    results = columns[3].multiselect(_("Result"), _RESULTS, placeholder="all", key="shot_chart_result")
+    results = columns[3].multiselect(_("Result"), _RESULTS, placeholder=_("all"), key="shot_chart_result")
     kept = table["shot_distance"].between(low, high)
     if seasons:
         kept &= table[SEASON].isin(seasons)
@@ -182,10 +184,10 @@ def _show_shots(table: pd.DataFrame) -> None:
     with right:
         labeled = table[table[TARGET].notna()]
         columns = st.columns(2)
-        widgets.card(columns[0], "Shots", f"{len(table):,}")
-        widgets.card(columns[1], "Labeled", f"{len(labeled):,}")
-        widgets.card(columns[0], "FG%", f"{labeled[TARGET].mean():.1%}" if len(labeled) else "unknown")
-        widgets.card(columns[1], "Mean P(made)", f"{table[PROBABILITY].mean():.1%}" if len(table) else "unknown")
+        widgets.card(columns[0], _("Shots"), f"{len(table):,}")
+        widgets.card(columns[1], _("Labeled"), f"{len(labeled):,}")
+        widgets.card(columns[0], _("FG%"), f"{labeled[TARGET].mean():.1%}" if len(labeled) else _("unknown"))
+        widgets.card(columns[1], _("Mean P(made)"), f"{table[PROBABILITY].mean():.1%}" if len(table) else _("unknown"))
         widgets.base_figure(court_charts.density_on_court(table, "Shot locations"), "density")
 
 
@@ -205,10 +207,12 @@ def _show_rates(table: pd.DataFrame) -> None:
     named = slices(table, cache.baseline().dataset)
     columns = st.columns(2)
     for place, (name, groups) in enumerate(named.items()):
-        figure = performance.rates(rates.rates_by_group(table, groups), name, f"FG% by {name}")
+        figure = performance.rates(rates.rates_by_group(table, groups), name, sentence(f"FG% by {name}"))
         widgets.base_figure(figure, f"rates_{name}", columns[place % 2])
     distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
-    figure = performance.rates(rates.rates_by_group(table, distance), "distance, feet", "FG% by distance from the hoop")
+    figure = performance.rates(
+        rates.rates_by_group(table, distance), _("distance, feet"), _("FG% by distance from the hoop")
+    )
     widgets.base_figure(figure, "rates_feet")
 
 

@@ -12,6 +12,7 @@ from monitor.store import records
 from monitor.store.model_store import ModelStore
 from monitor.store.records import RetrainingDecision
 from monitor.ui import cache, widgets
+from monitor.ui.text import _, sentence
 
 _BADGES: dict[str, tuple[str, Literal["gray", "blue", "green", "orange", "red", "violet"]]] = {
     records.PENDING: (":material/hourglass_top:", "blue"),
@@ -31,21 +32,21 @@ _ROW, _HEADER, _MAX_ROWS = 35, 38, 10
 def show_last(decision: RetrainingDecision) -> None:
     """Show the last decision, its reasons and its outcome."""
     with st.container(border=True, height="stretch"):
-        st.markdown(f"#### {widgets.plain(calendar.describe_decision(decision))}")
+        st.markdown(f"#### {widgets.plain(sentence(calendar.describe_decision(decision)))}")
         with st.container(horizontal=True):
             is_waiting = decision.decision == records.NO_ACTION
             st.badge(
-                decision.decision,
+                _(decision.decision),
                 icon=":material/hourglass_empty:" if is_waiting else ":material/model_training:",
                 color="gray" if is_waiting else "orange",
             )
             if decision.trigger:
-                st.badge(decision.trigger, icon=":material/sensors:", color="blue")
+                st.badge(sentence(decision.trigger), icon=":material/sensors:", color="blue")
             if calendar.acted(decision):
                 icon, color = _BADGES.get(decision.outcome, (":material/help:", "gray"))
-                st.badge(decision.outcome, icon=icon, color=color)
+                st.badge(_(decision.outcome), icon=icon, color=color)
             if decision.mode != "auto":
-                st.badge(decision.mode.replace("_", " "), icon=":material/touch_app:", color="violet")
+                st.badge(_(decision.mode.replace("_", " ")), icon=":material/touch_app:", color="violet")
         _show_reasons(decision)
 
 
@@ -66,21 +67,24 @@ def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str) -> 
         placeholder="-",
         height=_HEADER + _ROW * min(len(log), _MAX_ROWS),
         column_config={
-            "number": st.column_config.NumberColumn("Number", pinned=True, format="%d"),
-            "decided_at": st.column_config.DatetimeColumn("Time (UTC)", format=_WHEN, timezone="UTC"),
-            "decision": "Decision",
-            "outcome": "Outcome",
-            "reasons": st.column_config.TextColumn("Reasons", width="large"),
-            "champion": "Champion",
-            "challenger": "Challenger",
-            "labels": st.column_config.NumberColumn("Labels", format="localized"),
-            "new_labels": st.column_config.NumberColumn("New labels", format="localized"),
-            "mode": "Mode",
+            "number": st.column_config.NumberColumn(_("Number"), pinned=True, format="%d"),
+            "decided_at": st.column_config.DatetimeColumn(_("Time (UTC)"), format=_WHEN, timezone="UTC"),
+            "decision": _("Decision"),
+            "outcome": _("Outcome"),
+            "reasons": st.column_config.TextColumn(_("Reasons"), width="large"),
+            "champion": _("Champion"),
+            "challenger": _("Challenger"),
+            "labels": st.column_config.NumberColumn(_("Labels"), format="localized"),
+            "new_labels": st.column_config.NumberColumn(_("New labels"), format="localized"),
+            "mode": _("Mode"),
         },
     )
     by_run = {decision.run_id: decision for decision in log}
     run_id = st.selectbox(
-        "Show a decision", list(by_run), format_func=lambda run_id: calendar.describe_decision(by_run[run_id]), key=key
+        _("Show a decision"),
+        list(by_run),
+        format_func=lambda run_id: sentence(calendar.describe_decision(by_run[run_id])),
+        key=key,
     )
     _show(by_run[run_id], store)
 
@@ -91,23 +95,23 @@ def _table(log: Sequence[RetrainingDecision]) -> pd.DataFrame:
             "number": [decision.number for decision in log],
             "decided_at": pd.to_datetime([decision.decided_at for decision in log], utc=True),
             "decision": [
-                f"{decision.decision} ({decision.trigger})" if decision.trigger else decision.decision
+                f"{_(decision.decision)} ({sentence(decision.trigger)})" if decision.trigger else _(decision.decision)
                 for decision in log
             ],
-            "outcome": [decision.outcome if calendar.acted(decision) else None for decision in log],
+            "outcome": [_(decision.outcome) if calendar.acted(decision) else None for decision in log],
             "champion": [decision.champion or None for decision in log],
             "challenger": [decision.challenger or None for decision in log],
-            "reasons": ["; ".join(decision.reasons) for decision in log],
+            "reasons": ["; ".join(map(sentence, decision.reasons)) for decision in log],
             "labels": [decision.labels for decision in log],
             "new_labels": [decision.new_labels for decision in log],
-            "mode": [decision.mode.replace("_", " ") for decision in log],
+            "mode": [_(decision.mode.replace("_", " ")) for decision in log],
         }
     )
 
 
 def _show(decision: RetrainingDecision, store: ModelStore) -> None:
     with st.container(border=True):
-        st.markdown(f"**{widgets.plain(calendar.describe_decision(decision))}**")
+        st.markdown(f"**{widgets.plain(sentence(calendar.describe_decision(decision)))}**")
         _show_reasons(decision)
         try:
             record = cache.decision(store, decision.run_id)
@@ -115,19 +119,23 @@ def _show(decision: RetrainingDecision, store: ModelStore) -> None:
             st.error(str(error), icon=":material/error:")
             return
         _show_details(record)
-        st.caption(f"Artifact {decision_log.RECORD} of run {decision.run_id} holds all details.")
+        st.caption(sentence(f"Artifact {decision_log.RECORD} of run {decision.run_id} holds all details."))
 
 
 def _show_reasons(decision: RetrainingDecision) -> None:
-    st.markdown("\n".join(f"- {widgets.plain(reason)}" for reason in decision.reasons) or "No reason is logged.")
+    st.markdown(
+        "\n".join(f"- {widgets.plain(sentence(reason))}" for reason in decision.reasons) or _("No reason is logged.")
+    )
     if calendar.acted(decision) and decision.outcome_reason:
-        st.markdown(f"Outcome: {widgets.plain(decision.outcome_reason)}.".replace("..", "."))
+        st.markdown(f"{_('Outcome')}: {widgets.plain(sentence(decision.outcome_reason))}.".replace("..", "."))
     until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
     champion = f"version {decision.champion}" if decision.champion else "none"
     challenger = f" · challenger version {decision.challenger}" if decision.challenger else ""
     st.caption(
-        f"Champion {champion}{challenger} · {decision.labels:,} labeled rows{until}, "
-        f"{decision.new_labels:,} of them in no training set yet"
+        sentence(
+            f"Champion {champion}{challenger} · {decision.labels:,} labeled rows{until}, "
+            f"{decision.new_labels:,} of them in no training set yet"
+        )
     )
 
 
@@ -165,7 +173,7 @@ def _show_details(record: Mapping[str, Any]) -> None:
     if isinstance(promotion_test, dict):
         _show_promotion_test(promotion_test)
     if not (triggers or preconditions or windows or promotion_test):
-        st.info(f"{decision_log.RECORD} of this decision holds no details.", icon=":material/info:")
+        st.info(sentence(f"{decision_log.RECORD} of this decision holds no details."), icon=":material/info:")
 
 
 def _show_promotion_test(promotion_test: Mapping[str, Any]) -> None:
@@ -184,8 +192,8 @@ def _show_promotion_test(promotion_test: Mapping[str, Any]) -> None:
         }
         for each in _listed(promotion_test, "criteria")
     ]
-    reason = widgets.plain(promotion_test.get("reason") or "No reason is logged.")
-    st.markdown(f"**Promotion test on the temporal hold-out: {passed}.** {reason}")
+    reason = widgets.plain(sentence(promotion_test.get("reason") or "No reason is logged."))
+    st.markdown(sentence(f"**Promotion test on the temporal hold-out: {passed}.** {reason}"))
     _show_table("", criteria)
 
 
@@ -193,8 +201,11 @@ def _show_table(title: str, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     if title:
-        st.markdown(f"**{title}**")
-    table = pd.DataFrame(rows).convert_dtypes()
+        st.markdown(f"**{_(title)}**")
+    translated = [
+        {_(name): sentence(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    ]
+    table = pd.DataFrame(translated).convert_dtypes()
     floats = {str(name): st.column_config.NumberColumn(format="%.4f") for name in table.select_dtypes("Float64")}
     st.dataframe(table, hide_index=True, height=_HEADER + _ROW * len(table), placeholder="-", column_config={**floats})
 

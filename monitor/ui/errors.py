@@ -106,7 +106,7 @@ def _group_columns() -> dict[str, Any]:
 def _show_worst(rows: pd.DataFrame, dataset: Dataset) -> None:
     loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
     worst = np.argsort(-loss, kind="stable")[:_ROWS_SHOWN]
-    every = ("shot_id", *dataset.feature_names, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION)
+    every = (dataset.id.name, *dataset.feature_names, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION)
     names = [name for name in every if name in rows]
     st.caption(_("The predictions with the highest log loss: confident and wrong."))
     table = rows.iloc[worst][names].assign(log_loss=loss[worst])
@@ -114,8 +114,6 @@ def _show_worst(rows: pd.DataFrame, dataset: Dataset) -> None:
     for name in {"lat", "lng"} & set(names):
         columns[name] = st.column_config.NumberColumn(_(column_name(name)), format="%.4f")
     columns["log_loss"] = st.column_config.NumberColumn(_("Log loss"), format="%.3f")
-    columns[PROBABILITY] = st.column_config.ProgressColumn(
-        worded("P(made)"), min_value=0, max_value=1, format="percent"
-    )
+    columns[PROBABILITY] = st.column_config.ProgressColumn(_("P(made)"), min_value=0, max_value=1, format="percent")
     st.dataframe(table, hide_index=True, column_config=columns)
     widgets.download_table(table, "highest_loss", "errors_worst")

@@ -10,7 +10,7 @@ from monitor.health.evaluation import Evaluation
 from monitor.metrics.names import metric_name
 from monitor.ui import widgets
 from monitor.ui.cache import ShownEvaluation
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 
 
 def show(shown: ShownEvaluation) -> None:
@@ -32,7 +32,7 @@ def show(shown: ShownEvaluation) -> None:
 
 def _show_estimate(evaluation: Evaluation) -> None:
     found, actual = evaluation.estimate, evaluation.actual_performance
-    st.subheader(f"Estimate for the {found.supported:,} rows in support")
+    st.subheader(sentence(f"Estimate for the {found.supported:,} rows in support"))
     measured = actual.intervals() if actual else {}
     rows = pd.DataFrame(
         [
@@ -49,7 +49,7 @@ def _show_estimate(evaluation: Evaluation) -> None:
         ]
     )
     left, right = st.columns([3, 2])
-    widgets.base_figure(monitoring.interval_pair(rows, "Estimated and actual"), "estimate", left)
+    widgets.base_figure(monitoring.interval_pair(rows, _("Estimated and actual")), "estimate", left)
     right.dataframe(
         rows[["metric", "estimate", "low", "high", "actual"]],
         hide_index=True,
@@ -57,21 +57,27 @@ def _show_estimate(evaluation: Evaluation) -> None:
             name: st.column_config.NumberColumn(format="%.4f") for name in ("estimate", "low", "high", "actual")
         },
     )
-    right.caption(f"With 95% confidence intervals. {actual.rows if actual else 0:,} of these rows have a label.")
+    right.caption(
+        sentence(f"With 95% confidence intervals. {actual.rows if actual else 0:,} of these rows have a label.")
+    )
 
 
 def _show_method(evaluation: Evaluation) -> None:
-    with st.expander("Method and assumptions", icon=":material/help:"):
+    with st.expander(_("Method and assumptions"), icon=":material/help:"):
         intercept, slope = evaluation.baseline.calibration.coefficients
         st.markdown(
-            worded(
-                "The estimate is a confidence-based performance estimation (CBPE). If P(made) is calibrated, it "
-                "determines the expected metrics: of 100 shots with P(made) = 0.4, 40 are expected to be made. The "
-                f"calibration is fitted on the test set: logit(FG%) = {intercept:+.3f} {slope:+.3f} × "
-                "logit(P(made)).\n\n"
-                "The estimate is biased under concept drift, that is, when the same shots are made more or less often "
-                "than before. Only labels can show that. Out of support, the calibration is unknown, so these rows are "
-                "excluded."
+            sentence(
+                worded(
+                    "The estimate is a confidence-based performance estimation (CBPE). If P(made) is calibrated, it "
+                    "determines the expected metrics: of 100 shots with P(made) = 0.4, 40 are expected to be made. The "
+                    f"calibration is fitted on the test set: logit(FG%) = {intercept:+.3f} {slope:+.3f} × "
+                    "logit(P(made)).\n\n"
+                    "The estimate is biased under concept drift, that is, when the same shots are made more or less "
+                    "often "
+                    "than before. Only labels can show that. Out of support, the calibration is unknown, so these "
+                    "rows are "
+                    "excluded."
+                )
             )
         )
         samples = {
@@ -79,6 +85,6 @@ def _show_method(evaluation: Evaluation) -> None:
             evaluation.name: evaluation.current[PROBABILITY].to_numpy(),
         }
         widgets.base_figure(
-            monitoring.distributions(samples, worded("P(made)"), integer_bins=False, title=worded("P(made)")),
+            monitoring.distributions(samples, worded("P(made)"), integer_bins=False, title=_("P(made)")),
             "probability",
         )

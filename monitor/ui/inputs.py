@@ -15,7 +15,7 @@ from monitor.health.evaluation import Evaluation
 from monitor.metrics.names import column_name
 from monitor.ui import cache, drift_rows, widgets
 from monitor.ui.cache import ShownEvaluation
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 
 _NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein", "js": "Jensen-Shannon"}
 
@@ -44,25 +44,25 @@ def _show_cards(evaluation: Evaluation) -> None:
     drifted, is_evaluated = found.drifted_features, evaluation.own_share <= MAX_OWN
     if is_evaluated:
         note = f"nominal FPR {ALPHA:.0%}"
-        widgets.card(columns[0], "Drift", "detected" if found.alarm else "not detected", note)
+        widgets.card(columns[0], _("Drift"), _("detected") if found.alarm else _("not detected"), note)
     else:
-        widgets.card(columns[0], "Drift", "not evaluated", "rows are not new")
+        widgets.card(columns[0], _("Drift"), _("not evaluated"), _("rows are not new"))
     widgets.card(
         columns[1],
-        "Drifted features",
-        f"{len(drifted)} of {len(evaluation.dataset.features)}",
+        _("Drifted features"),
+        sentence(f"{len(drifted)} of {len(evaluation.dataset.features)}"),
         f"{len(drifted) / len(evaluation.dataset.features):.0%}",
     )
     note = f"threshold {found.out_of_support_threshold:.1%}"
-    widgets.card(columns[2], "Out of support", f"{found.out_of_support_rate:.1%}", note)
+    widgets.card(columns[2], _("Out of support"), f"{found.out_of_support_rate:.1%}", note)
     if found.classifier:
         note = f"threshold {found.classifier.threshold:.3f}"
-        widgets.card(columns[3], "Classifier AUC", f"{found.classifier.auc:.3f}", note)
+        widgets.card(columns[3], _("Classifier AUC"), f"{found.classifier.auc:.3f}", note)
     else:
-        widgets.card(columns[3], "Classifier AUC", "too few rows")
+        widgets.card(columns[3], _("Classifier AUC"), _("too few rows"))
     difference = f"mean {found.mean_difference[PROBABILITY]:+.3f}"
     drift = "drifted" if found.has_drifted(PROBABILITY) else "not drifted"
-    widgets.card(columns[4], worded("P(made)"), drift if is_evaluated else "not evaluated", difference)
+    widgets.card(columns[4], _("P(made)"), drift if is_evaluated else _("not evaluated"), difference)
 
 
 def _show_distributions(evaluation: Evaluation) -> None:
@@ -89,9 +89,9 @@ def _show_distributions(evaluation: Evaluation) -> None:
     unit = worded("P(made)") if column == PROBABILITY else _(column_name(column, unit=True))
     left, right = st.columns([3, 2])
     widgets.base_figure(
-        monitoring.distributions(samples, unit, integer_bins=whole, title="Share of rows"), "distributions", left
+        monitoring.distributions(samples, unit, integer_bins=whole, title=_("Share of rows")), "distributions", left
     )
-    widgets.base_figure(monitoring.boxes(samples, unit, "Quartiles"), "boxes", right)
+    widgets.base_figure(monitoring.boxes(samples, unit, _("Quartiles")), "boxes", right)
     if column == PROBABILITY and len(evaluation.labeled):
         _show_by_class(evaluation)
 
@@ -113,7 +113,7 @@ def _show_by_class(evaluation: Evaluation) -> None:
             for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.labeled))
         }
         figure = monitoring.distributions(
-            samples, worded("P(made)"), integer_bins=False, title=worded(f"P(made) of shots that were {name}")
+            samples, worded("P(made)"), integer_bins=False, title=sentence(worded(f"P(made) of shots that were {name}"))
         )
         widgets.base_figure(figure, f"distributions_{name}", columns[place])
     threshold = evaluation.baseline.threshold
@@ -122,7 +122,7 @@ def _show_by_class(evaluation: Evaluation) -> None:
         for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.current))
     }
     described = ", ".join(f"{share:.1%} of {sample}" for sample, share in shares.items())
-    st.caption(worded(f"Predicted made (P(made) of {threshold:g} or more)") + f": {described}.")
+    st.caption(sentence(worded(f"Predicted made (P(made) of {threshold:g} or more)") + f": {described}."))
 
 
 def _show_statistics(evaluation: Evaluation) -> None:
@@ -139,7 +139,7 @@ def _show_statistics(evaluation: Evaluation) -> None:
             "mean_difference": [found.mean_difference.get(each.feature, float("nan")) for each in found.statistics],
         }
     )
-    widgets.base_figure(monitoring.thresholds(rows, "Ratio to the threshold"), "thresholds")
+    widgets.base_figure(monitoring.thresholds(rows, _("Ratio to the threshold")), "thresholds")
     st.dataframe(
         rows,
         hide_index=True,
@@ -149,37 +149,42 @@ def _show_statistics(evaluation: Evaluation) -> None:
                 name: st.column_config.NumberColumn(format="%.4g") for name in ("value", "threshold", "mean_difference")
             },
             "p_value": st.column_config.NumberColumn(
-                "p-value", format="%.3f", help="Not corrected for multiple tests; the thresholds are."
+                _("p-value"), format="%.3f", help=_("Not corrected for multiple tests; the thresholds are.")
             ),
         },
     )
     st.caption(
-        f"Null thresholds are estimated from the reference: {ALPHA:.0%} of batches of {found.rows:,} rows without "
-        f"drift exceed any of them. A PSI from {MODERATE_PSI} is moderate, from {LARGE_PSI} large."
+        sentence(
+            f"Null thresholds are estimated from the reference: {ALPHA:.0%} of batches of {found.rows:,} rows without "
+            f"drift exceed any of them. A PSI from {MODERATE_PSI} is moderate, from {LARGE_PSI} large."
+        )
     )
 
 
 def _show_classifier(evaluation: Evaluation) -> None:
     found = evaluation.drift
     if found.classifier is None:
-        st.info("The domain classifier requires 50 reference rows and 50 current rows.", icon=":material/info:")
+        st.info(_("The domain classifier requires 50 reference rows and 50 current rows."), icon=":material/info:")
         return
     left, right = st.columns([3, 2])
     curves = {"domain classifier": (found.classifier.is_current.astype(float), found.classifier.score)}
     axes = ("false-positive rate (reference rows classified as current), %", "true-positive rate, %")
-    figure = performance.roc(curves, "Current vs. reference rows", axes=axes)
+    figure = performance.roc(curves, _("Current vs. reference rows"), axes=axes)
     widgets.base_figure(figure, "classifier", left)
     right.markdown(
-        f"The domain classifier is a gradient boosting that discriminates current rows from reference rows, evaluated "
-        f"on rows that it was not trained on. Area under the ROC curve: **{found.classifier.auc:.3f}**. The chance "
-        f"level is 0.5, the null threshold {found.classifier.threshold:.3f}."
+        sentence(
+            "The domain classifier is a gradient boosting that discriminates current rows from reference rows, "
+            "evaluated "
+            f"on rows that it was not trained on. Area under the ROC curve: **{found.classifier.auc:.3f}**. The chance "
+            f"level is 0.5, the null threshold {found.classifier.threshold:.3f}."
+        )
     )
 
 
 def _show_locations(evaluation: Evaluation) -> None:
     left, right = st.columns(2)
     widgets.base_figure(
-        court.density_on_court(on_court(evaluation.baseline.training, evaluation.dataset), "Train"), "train", left
+        court.density_on_court(on_court(evaluation.baseline.training, evaluation.dataset), _("Train")), "train", left
     )
     widgets.base_figure(
         court.density_on_court(on_court(evaluation.current, evaluation.dataset), evaluation.name), "current", right

@@ -17,7 +17,7 @@ from monitor.store.candidates import StoredCandidate
 from monitor.store.model_store import current_store
 from monitor.ui import cache, widgets
 from monitor.ui.cache import ShownEvaluation
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 
 _CARDS = ("log_loss", "log_loss_skill", "roc_auc", "f1_score", "calibration_error")
 _CONTROL = ("recall", "specificity", "precision", "accuracy")
@@ -29,14 +29,18 @@ def show(shown: ShownEvaluation) -> None:
     if shown.evaluation.labeled.empty:
         kind = "new labeled row" if shown.subject.own else "labeled row"
         st.info(
-            f"There is no {kind} yet, so this page shows the test set only. Add labels with "
-            "`python -m serving.inference_log.ground_truth FILE`. Until then, see *Estimated performance*.",
+            sentence(
+                f"There is no {kind} yet, so this page shows the test set only. Add labels with "
+                "`python -m serving.inference_log.ground_truth FILE`. Until then, see *Estimated performance*."
+            ),
             icon=":material/info:",
         )
     elif len(shown.evaluation.labeled) < MIN_LABELED:
         st.warning(
-            f"There are only {len(shown.evaluation.labeled):,} new labeled rows. The checks of their metrics "
-            f"require {MIN_LABELED}.",
+            sentence(
+                f"There are only {len(shown.evaluation.labeled):,} new labeled rows. The checks of their metrics "
+                f"require {MIN_LABELED}."
+            ),
             icon=":material/warning:",
         )
     _show_cards(shown)
@@ -69,7 +73,7 @@ def _show_cards(shown: ShownEvaluation) -> None:
         widgets.metric_card(column, name, current.get(name), before, compared_with=_("from test"))
     for name, (_rows, measured) in samples.items():
         if compared := base_rate.compare(measured):
-            st.caption(f"On {widgets.plain(name)}, version {shown.evaluation.version} is {compared.message}.")
+            st.caption(sentence(f"On {widgets.plain(name)}, version {shown.evaluation.version} is {compared.message}."))
 
 
 def _show_metrics(shown: ShownEvaluation) -> None:
@@ -143,14 +147,14 @@ def _show_curves(shown: ShownEvaluation) -> None:
     }
     columns = st.columns(3)
     widgets.base_figure(performance.roc(curves, "ROC"), "roc", columns[0])
-    widgets.base_figure(performance.precision_recall(curves, "Precision-recall"), "precision_recall", columns[1])
-    widgets.base_figure(performance.calibration(curves, "Calibration"), "calibration", columns[2])
+    widgets.base_figure(performance.precision_recall(curves, _("Precision-recall")), "precision_recall", columns[1])
+    widgets.base_figure(performance.calibration(curves, _("Calibration")), "calibration", columns[2])
     for place, (name, (rows, _measured)) in enumerate(samples.items()):
         labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
-        matrix = performance.confusion(labels, (made >= threshold).astype(float), f"Confusion matrix, {name}")
+        matrix = performance.confusion(labels, (made >= threshold).astype(float), sentence(f"Confusion matrix, {name}"))
         widgets.base_figure(matrix, f"confusion_{name}", columns[place])
         histogram = performance.probability_histogram(
-            made, labels, threshold, f"{worded('P(made)')} by true class, {name}"
+            made, labels, threshold, sentence(f"{worded('P(made)')} by true class, {name}")
         )
         widgets.base_figure(histogram, f"histogram_{name}", columns[place])
 
@@ -204,7 +208,7 @@ def _show_candidates(shown: ShownEvaluation) -> None:
     found = cache.all_candidates(current_store(), version)
     if not found:
         widgets.show_prerequisite(
-            f"The training run of version {version} holds no candidate models. Train again:",
+            sentence(f"The training run of version {version} holds no candidate models. Train again:"),
             "mlflow run . -e treinamento",
         )
         return
@@ -212,7 +216,7 @@ def _show_candidates(shown: ShownEvaluation) -> None:
     if len(shown.evaluation.labeled):
         tables[shown.evaluation.name] = shown.evaluation.labeled
     for sample, rows in tables.items():
-        st.subheader(f"{sample}, {len(rows):,} labeled rows")
+        st.subheader(sentence(f"{sample}, {len(rows):,} labeled rows"))
         _compare(
             sample, rows, {_candidate_label(candidate, version): candidate for candidate in found}, shown.evaluation
         )
@@ -233,7 +237,7 @@ def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate],
     columns = st.columns(2)
     widgets.base_figure(performance.roc(curves, "ROC"), f"roc_{sample}", columns[0])
     widgets.base_figure(
-        performance.precision_recall(curves, "Precision-recall"), f"precision_recall_{sample}", columns[1]
+        performance.precision_recall(curves, _("Precision-recall")), f"precision_recall_{sample}", columns[1]
     )
     for place, (name, (_labels, made)) in enumerate(curves.items()):
         matrix = performance.confusion(labels, (made >= threshold).astype(float), name)

@@ -17,6 +17,7 @@ from monitor.charts.court import pick_on_court
 from monitor.metrics.binary import METRICS, THRESHOLD
 from monitor.ui import scoring, widgets
 from monitor.ui.scoring import ScoredUpload, ShotPrediction, UploadedTable, Value
+from monitor.ui.text import _, sentence
 from serving.client.endpoint import RejectedRowsError, ScoringError
 
 _START = {
@@ -44,11 +45,13 @@ _SHOT, _PREDICTIONS, _PROBLEM, _SCORED = (
 def show() -> None:
     """Render the playground."""
     st.caption(
-        worded("A scoring server scores every shot over REST: ")
-        + f"{widgets.endpoint()}. Requests from this page are marked as such in the inference log and excluded from "
-        "monitoring and training."
+        sentence(
+            worded("A scoring server scores every shot over REST: ")
+            + f"{widgets.endpoint()}. Requests from this page are marked as such in the inference log and excluded "
+            "from monitoring and training."
+        )
     )
-    one, table = st.tabs([worded("One shot"), worded("A table of shots")])
+    one, table = st.tabs([_("One shot"), _("A table of shots")])
     with one:
         _show_one()
     with table:
@@ -62,12 +65,12 @@ def _show_one() -> None:
         problems = scoring.problems_of_shot(typed)
         shot = {name: value for name, value in typed.items() if name not in problems}
         is_pressed = st.button(
-            "Score",
+            _("Score"),
             type="primary",
             icon=":material/play_circle:",
             width="stretch",
             disabled=bool(problems),
-            help="Every value must be in its range." if problems else None,
+            help=_("Every value must be in its range.") if problems else None,
         )
         if is_pressed:
             _score(shot)
@@ -118,7 +121,7 @@ def _field(column: Column, kept: Value) -> Value:
     if column.kind == "boolean" or (column.kind == "integer" and (column.minimum, column.maximum) == (0, 1)):
         st.session_state.setdefault(_key(name), None if kept is None else int(float(kept)))
         selected = st.selectbox(
-            label, [0, 1], format_func=("0: no", "1: yes").__getitem__, key=_key(name), help=description
+            label, [0, 1], format_func=lambda value: _(("0: no", "1: yes")[value]), key=_key(name), help=description
         )
         return None if selected is None else float(selected)
     if column.kind == "date":
@@ -151,18 +154,20 @@ def _categories(column: Column) -> list[str]:
 def _describe_position(typed: dict[str, Value]) -> None:
     shot = {name: value for name, value in typed.items() if value is not None and scoring.is_allowed(name, value)}
     if not scoring.has_position(shot):
-        st.caption("The coordinates are not a position on the court.")
+        st.caption(_("The coordinates are not a position on the court."))
         return
     st.caption(_position(shot))
     if error := scoring.contradiction(shot):
         distance = scoring.distance_of(shot)
         st.warning(
-            f"The position is {distance:.1f} feet from the hoop, but the distance is {distance + error:g}, which "
-            f"is {abs(error):.1f} feet too {'long' if error > 0 else 'short'}. The training set holds no such shot.",
+            sentence(
+                f"The position is {distance:.1f} feet from the hoop, but the distance is {distance + error:g}, which "
+                f"is {abs(error):.1f} feet too {'long' if error > 0 else 'short'}. The training set holds no such shot."
+            ),
             icon=":material/social_distance:",
         )
         matching = scoring.features_at(*scoring.position_of(shot))[_distance()]
-        st.button(f"Set the distance to {matching:g} feet", on_click=_set_distance, args=(matching,))
+        st.button(sentence(f"Set the distance to {matching:g} feet"), on_click=_set_distance, args=(matching,))
 
 
 def _distance() -> str:
@@ -193,7 +198,7 @@ def _show_court(shot: dict[str, Value]) -> None:
         st.error(str(error), icon=":material/error:")
         return
     if history is None:
-        widgets.show_prerequisite("The chart shows the locations of prepared shots once there are any.", "make main")
+        widgets.show_prerequisite(_("The chart shows the locations of prepared shots once there are any."), "make main")
         history = pd.DataFrame({"lat": [], "lng": []}, dtype=float)
     star = None
     if scoring.has_position(shot):
@@ -201,8 +206,11 @@ def _show_court(shot: dict[str, Value]) -> None:
     figure = pick_on_court(history, star, _scored_points())
     st.plotly_chart(figure, key=_CHART, on_select=_pick, selection_mode="points", config={"displayModeBar": False})
     st.caption(
-        "Click on the court to set the position. The star is the shot in the form, gray is the density of all prepared "
-        "shots, and a circle is a scored shot, in the color of its P(made)."
+        _(
+            "Click on the court to set the position. The star is the shot in the form, gray is the density of all "
+            "prepared "
+            "shots, and a circle is a scored shot, in the color of its P(made)."
+        )
     )
 
 
@@ -226,7 +234,7 @@ def _score(shot: dict[str, Value]) -> None:
     st.session_state[_PROBLEM] = None
     request = (shot, widgets.endpoint())
     try:
-        with st.spinner(f"Waiting for {widgets.endpoint()}"):
+        with st.spinner(sentence(f"Waiting for {widgets.endpoint()}")):
             prediction = scoring.score_shot(shot, widgets.endpoint())
     except RejectedRowsError as error:
         st.session_state[_PROBLEM] = (f"{worded('The server rejected this shot.')} {error.reason}", request)
@@ -245,21 +253,23 @@ def _show_result(shot: dict[str, Value]) -> None:
     with st.container(border=True):
         if not predictions:
             how = "Fill in the form, or click on the court," if current().court else "Fill in the form"
-            st.markdown(f"**{worded('No shot has been scored yet.')}** {how} and press *Score*.")
+            st.markdown(sentence(f"**{worded('No shot has been scored yet.')}** {how} and press *Score*."))
             return
         last = predictions[0]
         if (last.shot, last.url) != (shot, widgets.endpoint()):
             todo = "Press *Score*." if shot.keys() == last.shot.keys() else "Correct the marked values above."
             st.markdown(
-                worded(f"**This shot has not been scored yet.** {todo} The scored shots are in the table below.")
+                sentence(
+                    worded(f"**This shot has not been scored yet.** {todo} The scored shots are in the table below.")
+                )
             )
             return
         first, second = st.columns(2)
-        first.metric("Prediction", _outcome(is_made=last.made))
-        second.metric(worded("P(made)"), f"{last.probability:.1%}")
+        first.metric(_("Prediction"), _outcome(is_made=last.made))
+        second.metric(_("P(made)"), f"{last.probability:.1%}")
         st.progress(last.probability)
         with st.container(horizontal=True):
-            st.badge(f"version {last.version or 'unknown'}", icon=":material/deployed_code:", color="blue")
+            st.badge(sentence(f"version {last.version or 'unknown'}"), icon=":material/deployed_code:", color="blue")
             st.badge(f"{last.milliseconds:.1f} ms", icon=":material/timer:", color="gray")
 
 
@@ -273,13 +283,13 @@ def _show_request() -> None:
     if not predictions:
         return
     last = predictions[0]
-    with st.expander("Last request and response", icon=":material/data_object:"):
+    with st.expander(_("Last request and response"), icon=":material/data_object:"):
         left, right = st.columns(2)
-        left.markdown("Request (the client sends it as Parquet)")
+        left.markdown(_("Request (the client sends it as Parquet)"))
         left.json(last.request)
-        right.markdown("Response")
+        right.markdown(_("Response"))
         right.json(last.response)
-        st.markdown("The same request with curl")
+        st.markdown(_("The same request with curl"))
         st.code(last.curl, language="sh")
 
 
@@ -288,18 +298,18 @@ def _show_history() -> None:
     if not predictions:
         return
     table = _history_table(predictions)
-    st.subheader("Predictions of this session")
+    st.subheader(_("Predictions of this session"))
     st.dataframe(table, hide_index=True, column_config=_history_columns())
     with st.container(horizontal=True):
         st.download_button(
-            "Download as CSV",
+            _("Download as CSV"),
             table.to_csv(index=False).encode(),
             "predictions.csv",
             "text/csv",
             icon=":material/download:",
             on_click="ignore",
         )
-        st.button("Clear", icon=":material/delete:", on_click=_clear)
+        st.button(_("Clear"), icon=":material/delete:", on_click=_clear)
 
 
 def _history_table(predictions: list[ShotPrediction]) -> pd.DataFrame:
@@ -328,12 +338,12 @@ def _history_columns() -> dict[str, Any]:
         for column in current().features
     }
     return configured | {
-        "time": st.column_config.DatetimeColumn("Time (UTC)", format="HH:mm:ss", timezone="UTC"),
-        PREDICTION: "Prediction",
+        "time": st.column_config.DatetimeColumn(_("Time (UTC)"), format="HH:mm:ss", timezone="UTC"),
+        PREDICTION: _("Prediction"),
         PROBABILITY: _percent_bar(),
-        MODEL_VERSION: "Version",
-        "milliseconds": st.column_config.NumberColumn("Latency", format="%.1f ms"),
-        "url": "Server",
+        MODEL_VERSION: _("Version"),
+        "milliseconds": st.column_config.NumberColumn(_("Latency"), format="%.1f ms"),
+        "url": _("Server"),
     }
 
 
@@ -344,20 +354,22 @@ def _clear() -> None:
 def _show_table() -> None:
     left, right = st.columns(2, gap="medium")
     with left.container(border=True, height="stretch"):
-        st.markdown("**Upload a file**")
+        st.markdown(_("**Upload a file**"))
         file = st.file_uploader(
-            f"A table with the {len(current().features)} features, such as Parquet or CSV",
+            sentence(f"A table with the {len(current().features)} features, such as Parquet or CSV"),
             type=scoring.SUFFIXES,
-            help="Columns by their names or those of raw tables. Other columns are passed through to the downloads. "
-            "The content of the file is its format.",
+            help=_(
+                "Columns by their names or those of raw tables. Other columns are passed through to the downloads. "
+                "The content of the file is its format."
+            ),
             on_change=_clear_table,
         )
-        if st.button("Score the file", type="primary", disabled=file is None) and file is not None:
+        if st.button(_("Score the file"), type="primary", disabled=file is None) and file is not None:
             _score_table(lambda: scoring.read_shots(file.name, file.getvalue()))
     with right.container(border=True, height="stretch"):
-        st.markdown("**The production set**")
-        st.caption(f"{PROD}.parquet, which the last preparation wrote.")
-        if st.button("Score the production set", type="primary"):
+        st.markdown(_("**The production set**"))
+        st.caption(sentence(f"{PROD}.parquet, which the last preparation wrote."))
+        if st.button(_("Score the production set"), type="primary"):
             _score_table(scoring.production_set)
     scored = st.session_state.get(_SCORED)
     if isinstance(scored, str):
@@ -374,12 +386,12 @@ def _score_table(read: Callable[[], UploadedTable]) -> None:
     try:
         shots = read()
         rows, done = len(shots.sent), 0
-        bar = st.progress(0.0, f"0 of {rows:,} rows")
+        bar = st.progress(0.0, sentence(f"0 of {rows:,} rows"))
 
         def advance(more: int) -> None:
             nonlocal done
             done += more
-            bar.progress(done / rows, f"{done:,} of {rows:,} rows")
+            bar.progress(done / rows, sentence(f"{done:,} of {rows:,} rows"))
 
         st.session_state[_SCORED] = scoring.score_shots(shots, widgets.endpoint(), on_progress=advance)
         bar.empty()
@@ -393,18 +405,18 @@ def _score_table(read: Callable[[], UploadedTable]) -> None:
 
 def _show_scored(scored: ScoredUpload) -> None:
     rows = len(scored.table)
-    st.subheader(f"{scored.shots.name}: {rows:,} rows scored")
-    st.caption(f"Scored by the server at {scored.url}.")
+    st.subheader(sentence(f"{scored.shots.name}: {rows:,} rows scored"))
+    st.caption(sentence(f"Scored by the server at {scored.url}."))
     columns = st.columns(5)
-    columns[0].metric("Rows", f"{rows:,}", border=True)
-    columns[1].metric(worded("Predicted made"), f"{scored.share_predicted_made:.2%}", border=True)
-    columns[2].metric(worded("Mean P(made)"), f"{scored.mean_probability:.1%}", border=True)
-    columns[3].metric("Version", scored.versions, border=True)
-    columns[4].metric("Rows per second", f"{rows / scored.seconds:,.0f}", border=True)
+    columns[0].metric(_("Rows"), f"{rows:,}", border=True)
+    columns[1].metric(_("Predicted made"), f"{scored.share_predicted_made:.2%}", border=True)
+    columns[2].metric(_("Mean P(made)"), f"{scored.mean_probability:.1%}", border=True)
+    columns[3].metric(_("Version"), scored.versions, border=True)
+    columns[4].metric(_("Rows per second"), f"{rows / scored.seconds:,.0f}", border=True)
     if scored.shots.extra_columns:
         names = ", ".join(f"`{name}`" for name in scored.shots.extra_columns)
         st.info(
-            f"Columns passed through to the downloads, but not sent to the server: {names}.",
+            sentence(f"Columns passed through to the downloads, but not sent to the server: {names}."),
             icon=":material/inventory_2:",
         )
     if scored.shots.warning:
@@ -416,7 +428,7 @@ def _show_scored(scored: ScoredUpload) -> None:
         column_order=list(dict.fromkeys([PREDICTION, PROBABILITY, MODEL_VERSION, *scored.table.columns])),
         column_config={PROBABILITY: _percent_bar(), **_degree_columns()},
     )
-    st.caption(f"The first {min(rows, _ROWS_SHOWN):,} of {rows:,} rows.")
+    st.caption(sentence(f"The first {min(rows, _ROWS_SHOWN):,} of {rows:,} rows."))
     name = scored.shots.name.rpartition(".")[0]
     with st.container(horizontal=True):
         _download("CSV", lambda: scored.csv, f"{name}_scored.csv", "text/csv")
@@ -425,26 +437,30 @@ def _show_scored(scored: ScoredUpload) -> None:
 
 def _show_metrics(scored: ScoredUpload) -> None:
     if not scored.labeled:
-        st.info(f"No row has a label (`{current().target.name}`), so there are no metrics.")
+        st.info(sentence(f"No row has a label (`{current().target.name}`), so there are no metrics."))
         return
     names = list(METRICS)
     for start in range(0, len(names), _METRICS_IN_A_ROW):
         row = names[start : start + _METRICS_IN_A_ROW]
         for column, name in zip(st.columns(_METRICS_IN_A_ROW), row, strict=False):
             value = scored.metrics.get(name)
-            column.metric(name.replace("_", " "), "not defined" if value is None else f"{value:.4f}")
+            column.metric(name.replace("_", " "), _("not defined") if value is None else f"{value:.4f}")
     st.caption(
-        f"Metrics of the {scored.labeled:,} labeled rows, with threshold {THRESHOLD:.2g} for {worded('P(made)')}. "
-        f"{len(scored.table) - scored.labeled:,} rows without a label are excluded."
+        sentence(
+            f"Metrics of the {scored.labeled:,} labeled rows, with threshold {THRESHOLD:.2g} for {worded('P(made)')}. "
+            f"{len(scored.table) - scored.labeled:,} rows without a label are excluded."
+        )
     )
 
 
 def _download(kind: str, content: Callable[[], bytes], name: str, mime: str) -> None:
-    st.download_button(f"Download as {kind}", content, name, mime, icon=":material/download:", on_click="ignore")
+    st.download_button(
+        sentence(f"Download as {kind}"), content, name, mime, icon=":material/download:", on_click="ignore"
+    )
 
 
 def _percent_bar() -> Any:  # noqa: ANN401 Streamlit gives its type no public name
-    return st.column_config.ProgressColumn(worded("P(made)"), format="percent", min_value=0.0, max_value=1.0)
+    return st.column_config.ProgressColumn(_("P(made)"), format="percent", min_value=0.0, max_value=1.0)
 
 
 def _degree_columns() -> dict[str, Any]:
@@ -463,10 +479,11 @@ def _predictions() -> list[ShotPrediction]:
 def _how_to_serve(error: KobeShotError) -> str:
     # The message of the client ends with its own commands.
     found = str(error).partition(" Start one:")[0]
-    return (
-        f"{found}\n\nStart a server with `make serve`, or with `mlflow models serve -m "
-        f"models:/{current().registered_model}/Production --env-manager local`, and set its URL above."
+    start = (
+        f"Start a server with `make serve`, or with `mlflow models serve -m models:/{current().registered_model}"
+        "/Production --env-manager local`, and set its URL above."
     )
+    return f"{found}\n\n{sentence(start)}"
 
 
 def _label(name: str, unit: str) -> str:

@@ -14,6 +14,7 @@ from data.errors import KobeShotError
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from monitor.ui import cache, jobs, widgets
 from monitor.ui.jobs import Job
+from monitor.ui.text import _
 from serving import registry
 
 _DISMISSED = "jobs_dismissed"
@@ -97,8 +98,8 @@ def _show_job(job: Job) -> None:
             f"{job.origin} (`steps.{job.step}`). It goes on when you leave this page."
         )
         right.button(
-            "Stop", icon=":material/stop_circle:", key=f"jobs_stop_{job.job_id}", on_click=_stop, args=(job,),
-            width="stretch", help="Terminates the job. Its unfinished work is rolled back or marked as interrupted.",
+            _("Stop"), icon=":material/stop_circle:", key=f"jobs_stop_{job.job_id}", on_click=_stop, args=(job,),
+            width="stretch", help=_("Terminates the job. Its unfinished work is rolled back or marked as interrupted."),
         )  # fmt: skip
         lines = jobs.output(job).splitlines()[-_LINES_WHILE_RUNNING:]
         if lines:
@@ -116,7 +117,7 @@ def _show_ended(job: Job, *, newest: bool) -> None:
         draw, icon = st.warning, ":material/stop_circle:"
     if newest:
         draw(text, icon=icon)
-    with st.expander("Log" if newest else text, icon=":material/terminal:"):
+    with st.expander(_("Log") if newest else text, icon=":material/terminal:"):
         st.code(jobs.output(job) or "no output", language=None, height=_HEIGHT)
 
 

@@ -52,7 +52,10 @@ def show(evaluation: Evaluation, clicked: Spot | None) -> None:
         if len(labeled):
             low, high = (float(end[0]) for end in wilson([labeled[TARGET].sum()], [len(labeled)]))
             widgets.card(
-                columns[1], _("FG%"), f"{labeled[TARGET].mean():.1%}", f"95% CI {low:.0%} {_('to')} {high:.0%}"
+                columns[1],
+                _("FG%"),
+                f"{labeled[TARGET].mean():.1%}",
+                _("95% CI {low} to {high}").format(low=f"{low:.0%}", high=f"{high:.0%}"),
             )
         else:
             widgets.card(columns[1], _("FG%"), _("no labels"))

@@ -1,5 +1,7 @@
 """The rows and the model version that a page describes, and a button that evaluates the champion if it is another."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from monitor.health.checks import MAX_OWN
@@ -7,18 +9,23 @@ from monitor.health.subject import Subject
 from monitor.store.model_store import current_store
 from monitor.store.records import ModelVersion
 from monitor.ui import cache, jobs, running_jobs, widgets
+from monitor.ui.text import sentence
 
 _STEP = "monitoramento"
 
 
 def show(subject: Subject) -> None:
     """Show which rows and version the page describes, with a warning if that version is not the champion."""
-    st.caption(widgets.plain(subject.description))
+    st.caption(widgets.plain(description(subject)))
     if subject.own > MAX_OWN * subject.evaluated:
         st.warning(
-            f"**{subject.own:,} of these rows are not new to {subject.version_name}**: they are training rows or rows "
-            f"of {widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, because they do "
-            "not describe new rows.",
+            sentence(
+                f"**{subject.own:,} of these rows are not new to {subject.version_name}**: they are training rows or "
+                "rows "
+                f"of {widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, because "
+                "they do "
+                "not describe new rows."
+            ),
             icon=":material/content_copy:",
         )
     champion = cache.champion(current_store())
@@ -26,11 +33,22 @@ def show(subject: Subject) -> None:
         another_version(subject, champion)
 
 
+def description(subject: Subject) -> str:
+    """The scope of a page in the language of this visitor, without the names of files."""
+    names = {"base_test": "the test set", "prod": "the production set"}
+    readable = replace(
+        subject,
+        source=names.get(subject.source, subject.source),
+        reference=names.get(subject.reference, subject.reference),
+    )
+    return " ".join(map(sentence, readable.sentences))
+
+
 def another_version(subject: Subject, champion: ModelVersion) -> None:
     """Warn that a page describes another version than the champion, and offer to evaluate the champion."""
     since = f", since {champion.promoted_at:%Y-%m-%d %H:%M} UTC" if champion.promoted_at else ""
     st.warning(
-        f"**This page describes {subject.version_name}.** The champion is version {champion.version}{since}.",
+        sentence(f"**This page describes {subject.version_name}.** The champion is version {champion.version}{since}."),
         icon=":material/swap_horiz:",
     )
     offer_evaluation(champion)
@@ -40,12 +58,15 @@ def offer_evaluation(champion: ModelVersion) -> None:
     """Offer to evaluate the champion, or explain how where no button can do it."""
     if widgets.source() == widgets.LOG:
         st.caption(
-            f"The inference log holds no row that version {champion.version} scored. Send requests to it, then re-run "
-            "monitoring."
+            sentence(
+                f"The inference log holds no row that version {champion.version} scored. Send requests to it, then "
+                "re-run "
+                "monitoring."
+            )
         )
         return
     problem = st.empty()
-    label = f"Score the production set with version {champion.version} and evaluate it"
+    label = sentence(f"Score the production set with version {champion.version} and evaluate it")
     busy = jobs.KINDS[_STEP] in running_jobs.running()
     arguments = [*running_jobs.monitoring(), "--rescore", "if_needed"]
     if st.button(label, icon=":material/refresh:", type="primary", disabled=busy, key="subject_evaluate") and (

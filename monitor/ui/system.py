@@ -8,7 +8,6 @@ import mlflow
 import pandas as pd
 import streamlit as st
 
-from data.datasets import worded
 from data.errors import KobeShotError
 from data.masking import masked
 from monitor.charts.monitoring import trend
@@ -18,7 +17,7 @@ from monitor.store import listings
 from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import ModelVersion, RunInfo
 from monitor.ui import cache, settings, traffic, widgets
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 from serving import registry
 from serving.client.probe import EndpointInfo
 from serving.inference_log import reader
@@ -76,16 +75,19 @@ def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None
     columns[3].metric(_("Production"), _versions(sorted(aliases.production)), border=True)
     columns[4].metric(_("Previous champion"), f"v{previous}" if previous else _("none"), border=True)
     st.markdown(
-        f"**{registry.model()} version {champion.version}**, champion since {_format_datetime(champion.promoted_at)}. "
-        f"Result of the quality gate: {champion.gate_reason or 'unknown'}."
+        sentence(
+            f"**{registry.model()} version {champion.version}**, champion since "
+            f"{_format_datetime(champion.promoted_at)}. "
+            f"Result of the quality gate: {champion.gate_reason or 'unknown'}."
+        )
     )
     if aliases.production != {champion.version}:
         st.warning(
-            "The stage Production and the alias champion are not on the same version.", icon=":material/warning:"
+            _("The stage Production and the alias champion are not on the same version."), icon=":material/warning:"
         )
     if champion.synthetic:
-        st.warning(worded("The champion was trained on **synthetic** shots."), icon=":material/science:")
-    with st.expander("Model card", icon=":material/verified:"):
+        st.warning(_("The champion was trained on **synthetic** shots."), icon=":material/science:")
+    with st.expander(_("Model card"), icon=":material/verified:"):
         st.markdown(champion.description or "The version has no description.")
 
 
@@ -94,32 +96,37 @@ def _show_endpoint(champion: ModelVersion | None) -> None:
     served = cache.served(url)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Scoring server** `{masked(url)}`")
+            st.markdown(sentence(f"**Scoring server** `{masked(url)}`"))
             if served is None:
-                st.badge("does not respond", icon=":material/cloud_off:", color="red")
+                st.badge(_("does not respond"), icon=":material/cloud_off:", color="red")
             else:
-                st.badge("responds", icon=":material/cloud_done:", color="green")
+                st.badge(_("responds"), icon=":material/cloud_done:", color="green")
                 _badge_version(served, champion)
         if served is None:
             st.caption(
-                "Start a server with `make serve`, or with `mlflow models serve -m "
-                f"models:/{registry.model()}/Production --env-manager local`, and set its URL above."
+                sentence(
+                    "Start a server with `make serve`, or with `mlflow models serve -m "
+                    f"models:/{registry.model()}/Production --env-manager local`, and set its URL above."
+                )
             )
         else:
             logged = {True: "on", False: "off", None: "unknown"}
             since = f"Version loaded at {_format_datetime(served.since)} · " if served.since else ""
             st.caption(
-                f"{since}MLflow {served.mlflow or 'version unknown'} · inference log: {logged[served.inference_log]}"
+                sentence(
+                    f"{since}MLflow {served.mlflow or 'version unknown'} · inference log: "
+                    f"{logged[served.inference_log]}"
+                )
             )
 
 
 def _badge_version(served: EndpointInfo, champion: ModelVersion | None) -> None:
     if served.version is None:
-        st.badge("version unknown", icon=":material/help:", color="gray")
+        st.badge(_("version unknown"), icon=":material/help:", color="gray")
     elif champion and served.version == champion.version:
-        st.badge(f"version {served.version}, the champion", icon=":material/trophy:", color="blue")
+        st.badge(sentence(f"version {served.version}, the champion"), icon=":material/trophy:", color="blue")
     else:
-        st.badge(f"version {served.version}, not the champion", icon=":material/warning:", color="orange")
+        st.badge(sentence(f"version {served.version}, not the champion"), icon=":material/warning:", color="orange")
 
 
 def _show_tabs() -> None:
@@ -199,11 +206,11 @@ def _run_labels(table: pd.DataFrame) -> dict[str, str]:
 
 def _show_runs(table: pd.DataFrame) -> None:
     if table.empty:
-        widgets.show_prerequisite("The tracking store holds no run of this project yet.", _FIRST_RUN)
+        widgets.show_prerequisite(_("The tracking store holds no run of this project yet."), _FIRST_RUN)
         return
     first, second = st.columns([2, 1])
-    names = first.multiselect("Run name", sorted(table["name"].unique()), placeholder="all names")
-    statuses = second.multiselect("Status", sorted(table["status"].unique()), placeholder="any status")
+    names = first.multiselect(_("Run name"), sorted(table["name"].unique()), placeholder=_("all names"))
+    statuses = second.multiselect(_("Status"), sorted(table["status"].unique()), placeholder=_("any status"))
     kept = table[table["name"].isin(names or table["name"]) & table["status"].isin(statuses or table["status"])]
     st.dataframe(
         kept.assign(status=kept["status"].str.lower()),
@@ -224,17 +231,17 @@ def _show_runs(table: pd.DataFrame) -> None:
         column_config=_run_columns(),
     )
     oldest = f"; only the newest {listings.MAX_RUNS:,} are listed" if len(table) >= listings.MAX_RUNS else ""
-    st.caption(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that the run itself logged.")
+    st.caption(sentence(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that the run itself logged."))
     if len(kept):
         _show_run(kept)
 
 
 def _run_columns() -> dict[str, Any]:
     return {
-        "start": st.column_config.DatetimeColumn("Start (UTC)", format=_WHEN, timezone="UTC"),
+        "start": st.column_config.DatetimeColumn(_("Start (UTC)"), format=_WHEN, timezone="UTC"),
         "name": "Run",
         "status": "Status",
-        "seconds": st.column_config.NumberColumn("Duration", format="%.1f s"),
+        "seconds": st.column_config.NumberColumn(_("Duration"), format="%.1f s"),
         "version": "Version",
         "data_source": "Data",
         "parent": "Part of",
@@ -265,7 +272,7 @@ def _show_run(table: pd.DataFrame) -> None:
             placeholder="-",
             column_config={
                 "name": "Name",
-                "value": st.column_config.NumberColumn("Value", format="%.6g") if title == "Metrics" else "Value",
+                "value": st.column_config.NumberColumn(_("Value"), format="%.6g") if title == "Metrics" else "Value",
             },
         )
     _show_artifacts(run_id)
@@ -273,9 +280,9 @@ def _show_run(table: pd.DataFrame) -> None:
 
 def _show_artifacts(run_id: str) -> None:
     paths = _artifacts(current_store(), run_id)
-    st.markdown("**Artifacts**")
+    st.markdown(_("**Artifacts**"))
     if not paths:
-        st.caption("This run has no artifacts.")
+        st.caption(_("This run has no artifacts."))
         return
     with st.container(horizontal=True):
         for path in paths:
@@ -300,10 +307,10 @@ def _download(run_id: str, path: str) -> Callable[[], bytes]:
 def _show_trends(table: pd.DataFrame) -> None:
     names = [name for name in _WITH_TRENDS if name in set(table["name"])]
     if not names:
-        widgets.show_prerequisite("No run has logged metrics yet.", _FIRST_RUN)
+        widgets.show_prerequisite(_("No run has logged metrics yet."), _FIRST_RUN)
         return
     left, right = st.columns([1, 2])
-    name = left.selectbox("Runs", names)
+    name = left.selectbox(_("Runs"), names)
     rows = listings.trend_rows(table, name)
     metrics = listings.metric_names(table[table["name"] == name])
     default = [metric for metric in (*METRICS, *metrics) if metric in metrics][:1]
@@ -312,7 +319,7 @@ def _show_trends(table: pd.DataFrame) -> None:
         format_func=lambda each: _(metric_name(each).label),
     )  # fmt: skip
     if not selected or rows.empty:
-        st.info("Select at least one metric of a finished run.", icon=":material/show_chart:")
+        st.info(_("Select at least one metric of a finished run."), icon=":material/show_chart:")
         return
     named = rows.rename(columns={each: _(metric_name(each).label) for each in selected})
     labels = [_(metric_name(each).label) for each in selected]

@@ -2,14 +2,14 @@
 
 import ast
 import calendar
-import gettext
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import streamlit as st
 
-from data.datasets import worded, worded_in_portuguese
+from data.datasets import current, worded, worded_in_portuguese
+from monitor import portuguese
 
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "pt": "Português"}
@@ -24,6 +24,14 @@ _MONTHS = (
 _LOCALE = Path(__file__).parent / "locale"
 _CATALOGS = {"pt": _LOCALE / "pt_BR" / "LC_MESSAGES" / "monitor.po"}
 
+_NUMBER = r"[-+\d.,:%]+"
+_NUMBER_NAMES = (
+    "auc batches count delay distance done drifted error features feet high hours intercept labeled labels large low "
+    "moderate needed new number own place promotions rest rows runs score share shown slope threshold trainings value "
+    "version"
+)
+_NUMBERS = frozenset(_NUMBER_NAMES.split())
+"""Names of values in messages that are numbers."""
 
 _DATES = {
     "pt": {
@@ -39,18 +47,6 @@ _DATES = {
     }
 }
 _DATE_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_DATES['pt'], key=len, reverse=True))})\b")
-
-
-class Catalog(gettext.NullTranslations):
-    """The translations of a ``.po`` file, read without a compiled copy of it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.messages = read(path)
-
-    def gettext(self, message: str) -> str:
-        """The translation, or the message itself where there is none."""
-        return self.messages.get(message) or message
 
 
 def read(path: Path) -> dict[str, str]:
@@ -86,9 +82,55 @@ def language() -> str:
 def _(message: str) -> str:
     """A message in the language of this visitor and the words of the dataset."""
     selected = language()
-    return worded(message) if selected == ENGLISH else worded_in_portuguese(_catalog(selected).gettext(message))
+    if selected == ENGLISH:
+        return worded(message)
+    known = _messages(selected).get(message)
+    return worded_in_portuguese(known) if known else sentence(worded(message))
+
+
+def sentence(text: str) -> str:
+    """A sentence that holds its values, in the language of this visitor; one that no catalog has stays as it is.
+
+    It is in the words of the dataset: a page wrote it, or a run holds it.
+    """
+    selected = language()
+    return text if selected == ENGLISH else _translated(text, selected, current().name)
+
+
+@lru_cache(maxsize=1_000)
+def _translated(text: str, language: str, dataset: str) -> str:
+    for pattern, template in _sentences(language, dataset):
+        if found := pattern.fullmatch(text):
+            values = {name: _translated(value, language, dataset) for name, value in found.groupdict().items()}
+            return localized(template.format(**values))
+    known = portuguese.sentence(text)
+    return localized(text if known is None else worded_in_portuguese(known))
+
+
+@lru_cache(maxsize=4)
+def _sentences(language: str, dataset: str) -> list[tuple[re.Pattern[str], str]]:
+    """Patterns of the messages in the words of a dataset, the longest first, and their translations as templates."""
+    del dataset
+    found = []
+    for message, translation in sorted(_messages(language).items(), key=lambda each: -len(each[0])):
+        if translation:
+            # Every other part is the name of a value.
+            parts = re.split(r"\{(\w+)\}", worded(message))
+            seen: set[str] = set()
+            pattern = "".join(_value(part, seen) if place % 2 else re.escape(part) for place, part in enumerate(parts))
+            found.append((re.compile(pattern, re.DOTALL), worded_in_portuguese(translation)))
+    return found
+
+
+def _value(name: str, seen: set[str]) -> str:
+    """Pattern of a value of a message; a name that occurs again stands for the same value."""
+    if name in seen:
+        return f"(?P={name})"
+    seen.add(name)
+    return f"(?P<{name}>{_NUMBER if name in _NUMBERS else '.+?'})"
 
 
 @cache
-def _catalog(name: str) -> Catalog:
-    return Catalog(_CATALOGS[name])
+def _messages(language: str) -> dict[str, str]:
+    """The translations of a catalog, read without a compiled copy of it."""
+    return read(_CATALOGS[language])

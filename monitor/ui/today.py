@@ -20,7 +20,7 @@ from monitor.retraining.policy import RetrainingPolicy
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
 from monitor.ui import cache, drift_rows, jobs, running_jobs, spot, subject, trust_court, url_state, widgets
-from monitor.ui.text import _, localized
+from monitor.ui.text import _, localized, sentence
 
 _FRESH = timedelta(days=1)
 _SEASON = "season"
@@ -109,7 +109,11 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
         st.markdown(f'{widgets.chip(status)}<span class="facts">{facts}</span>', unsafe_allow_html=True)
         with st.container(key="headline"):
             st.title(widgets.plain(_sentence(state, why, is_champion=is_champion)))
-        st.caption(widgets.plain(f"{about.description} {_('Evaluated at')} {state.latest.started:%Y-%m-%d %H:%M} UTC."))
+        st.caption(
+            widgets.plain(
+                f"{subject.description(about)} {_('Evaluated at')} {state.latest.started:%Y-%m-%d %H:%M} UTC."
+            )
+        )
     with right:
         later = _show_next(state)
     return _warn_of_versions(state, about), later
@@ -207,8 +211,11 @@ def _warn_of_versions(state: _State, about: Subject) -> bool:
         subject.another_version(about, champion)
     elif about.champion != champion.version:
         st.warning(
-            f"This monitoring run evaluated version {champion.version} while version {about.champion} was champion. "
-            f"Its checks of the champion describe version {about.champion}.",
+            sentence(
+                f"This monitoring run evaluated version {champion.version} while version {about.champion} was "
+                "champion. "
+                f"Its checks of the champion describe version {about.champion}."
+            ),
             icon=":material/swap_horiz:",
         )
         subject.offer_evaluation(champion)
@@ -224,27 +231,32 @@ def _warn_of_age(state: _State, *, offered: bool) -> bool:
     age = datetime.now(UTC) - run.started
     if newest.run_id != run.run_id:
         st.caption(
-            f"The newest monitoring run, at {newest.started:%Y-%m-%d %H:%M} UTC, evaluated version "
-            f"{newest.model_version or 'unknown'}: {newest.health}."
+            sentence(
+                f"The newest monitoring run, at {newest.started:%Y-%m-%d %H:%M} UTC, evaluated version "
+                f"{newest.model_version or 'unknown'}: {newest.health}."
+            )
         )
     if run.source == OF_BATCH_SCORING:
         if batch_run and batch_run.run_id != run.batch_scoring_run:
             by = batch_run.model_version or "unknown"
             if by == state.champion.version or offered:
                 st.warning(
-                    "The production set has been scored again since this monitoring run. Re-run monitoring.",
+                    _("The production set has been scored again since this monitoring run. Re-run monitoring."),
                     icon=":material/update:",
                 )
                 return offered
             st.warning(
-                f"Since this monitoring run, version {by}, which is not the champion, has scored the production set.",
+                sentence(
+                    f"Since this monitoring run, version {by}, which is not the champion, has scored the production "
+                    "set."
+                ),
                 icon=":material/update:",
             )
             subject.offer_evaluation(state.champion)
             return True
     elif age > _FRESH:
         st.warning(
-            f"This monitoring run is {age.total_seconds() / 3600:.0f} hours old. Re-run monitoring.",
+            sentence(f"This monitoring run is {age.total_seconds() / 3600:.0f} hours old. Re-run monitoring."),
             icon=":material/update:",
         )
     return offered
@@ -326,14 +338,16 @@ def _interval(interval: dict[str, float | None], name: str) -> str:
     if interval["low"] is None or interval["high"] is None:
         return _("too few rows for an interval")
     metric = metric_name(name)
-    return f"95% CI {metric.format(interval['low'])} {_('to')} {metric.format(interval['high'])}"
+    ends = {end: metric.format(interval[end]) for end in ("low", "high")}
+    return _("95% CI {low} to {high}").format(**ends)
 
 
 def _show_problems(state: _State) -> None:
     if state.attempts and state.attempts[0].status == "FAILED" and not state.attempts[0].health:
         when = f"{state.attempts[0].started:%Y-%m-%d %H:%M}"
         st.error(
-            f"The last monitoring run, at {when} UTC, failed. The current status is unknown.", icon=":material/error:"
+            sentence(f"The last monitoring run, at {when} UTC, failed. The current status is unknown."),
+            icon=":material/error:",
         )
 
 

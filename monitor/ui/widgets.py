@@ -15,7 +15,7 @@ from monitor.charts import palette
 from monitor.metrics.names import MODEL_NAMES, MetricName, metric_name
 from monitor.store.model_store import current_store
 from monitor.ui import text, url_state
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 from serving.client.endpoint import EndpointURLError, base_url
 from serving.registry import RegistryError, reachability, translate_store_errors
 
@@ -123,22 +123,23 @@ def configured_endpoint() -> str:
         return base_url(os.environ.get(ENDPOINT_VARIABLE) or _DEFAULT_ENDPOINT)
     except EndpointURLError as error:
         st.error(
-            f"{ENDPOINT_VARIABLE} is not the URL of a scoring server: {plain(str(error))}", icon=":material/link_off:"
+            sentence(f"{ENDPOINT_VARIABLE} is not the URL of a scoring server: {plain(str(error))}"),
+            icon=":material/link_off:",
         )
         return _DEFAULT_ENDPOINT
 
 
 def show_prerequisite(what: str, command: str) -> None:
     """Show what a page requires, and the command that creates it."""
-    st.info(what, icon=":material/info:")
+    st.info(sentence(what), icon=":material/info:")
     st.code(command, language="sh")
 
 
 def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, meaning: str = "") -> None:
     """A value with its label, and a note below it."""
     column.metric(
-        label, value, note or None, delta_color="off", delta_arrow="off", border=True, height="stretch",
-        help=meaning or None,
+        label, sentence(value), sentence(note) or None, delta_color="off", delta_arrow="off", border=True,
+        height="stretch", help=meaning or None,
     )  # fmt: skip
 
 
@@ -225,7 +226,8 @@ def text_table(rows: Sequence[Mapping[str, str]]) -> None:
     """A table of text that wraps; unlike Streamlit's it has its size at once, so that nothing below it moves."""
     if not rows:
         return
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    cells = ([sentence(cell) for cell in row.values()] for row in rows)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
     st.markdown("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
 
 
@@ -243,13 +245,21 @@ def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a d
 
 def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
     """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
-    place, title = where or st, _title_of(figure)
+    figure.for_each_trace(lambda trace: trace.update(name=sentence(trace.name)) if trace.name else None)
+    figure.for_each_xaxis(_translate_title)
+    figure.for_each_yaxis(_translate_title)
+    place, title = where or st, sentence(_title_of(figure))
     if title and not figure.layout.title.subtitle.text:
         place.markdown(f"**{plain(title)}**")
         figure.update_layout(
             title_text="", margin_t=max((figure.layout.margin.t or 0) - _TITLE_PIXELS, _NO_TITLE_PIXELS)
         )
     place.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=title or key.replace("_", " "))
+
+
+def _translate_title(axis: Any) -> None:  # noqa: ANN401 an axis of plotly
+    if axis.title.text:
+        axis.title.text = sentence(axis.title.text)
 
 
 def _title_of(figure: go.Figure) -> str:
@@ -299,4 +309,4 @@ def require_store() -> None:
 
 def synthetic_warning() -> None:
     """Warn that the shots are synthetic."""
-    st.warning("These shots are **synthetic**, not Kobe Bryant's: no result describes real shots.", icon="⚠️")
+    st.warning(_("These shots are **synthetic**, not Kobe Bryant's: no result describes real shots."), icon="⚠️")

@@ -1,5 +1,8 @@
 """A table that holds no shots, from its description to a retrained model; and two more columns in the description."""
 
+import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 from data.datasets import load
 from data.datasets.proposal import propose
-from tests.project import copy_project, ok
+from tests.project import Checkout, copy_project, ok
 
 ROWS = 1_500
 FAST = ("--models", "lr", "--n_iter", "1", "--cv_folds", "2")
@@ -46,6 +49,20 @@ def without(text: str, *columns: str) -> str:
     return text
 
 
+OF_SHOTS = re.compile(r"(?i)\b(shots?|court|basketball|made|missed|FG%|hoop|arremessos?|cestas?|quadra)\b")
+
+
+def assert_every_page_is_of_orders(checkout: Checkout, description: Path) -> None:
+    """Every page and section, in both languages, opens without an error and in the words of the dataset."""
+    printed = ok(checkout.command(sys.executable, "-m", "tests.all_pages", KOBE_SHOT_DATASET=str(description)))
+    pages = json.loads(printed)
+    assert len(pages) == 18
+    for name, page in pages.items():
+        assert page["exceptions"] == [], name
+        assert page["texts"], name
+        assert [text for text in page["texts"] if OF_SHOTS.search(text.replace("shot_made_flag", ""))] == [], name
+
+
 def test_a_description_and_two_more_columns_go_through_every_entry_point(tmp_path: Path) -> None:
     checkout = copy_project(tmp_path / "project")
     table, description = checkout.folder / "orders.csv", checkout.folder / "orders.toml"
@@ -74,7 +91,11 @@ def test_a_description_and_two_more_columns_go_through_every_entry_point(tmp_pat
     ok(checkout.step("monitoramento", *of_dataset))
     ok(checkout.step("retreino", *of_dataset, "--mode", "dry_run", *FAST))
     assert "Outcome:" in ok(checkout.step("retreino", *of_dataset, "--mode", "force", *FAST))
+    assert_every_page_is_of_orders(checkout, description)
     ok(checkout.step("relatorio", *of_dataset, "--n_resplits", "0"))
+    backtested = ok(checkout.step("operacao", *of_dataset, "--source", str(table), "--batch_size", "80", *FAST))
+    assert "never retrain" in backtested
+    assert not OF_SHOTS.search(backtested.replace("kobe_shot", ""))
     ok(checkout.step("reverter", *of_dataset, "--version", "1"))
     assert str(checkout.client().get_model_version_by_alias("orders", "champion").version) == "1"
 

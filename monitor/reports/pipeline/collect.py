@@ -19,7 +19,7 @@ from monitor.charts import static, trust_court, trust_court_image
 from monitor.drift.training_support import Support
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.metrics.binary import THRESHOLD
-from monitor.reports.pipeline import artifacts, evidence, figures, portuguese, screens
+from monitor.reports.pipeline import artifacts, evidence, figures, plot_texts, screens
 from monitor.reports.pipeline.facts import (
     REPORT,
     ArtifactFacts,
@@ -249,7 +249,7 @@ def _new_plots(store: ModelStore, chain: Chain, sources: Sources) -> dict[str, b
     def add(name: str, draw: Callable[[], Figure]) -> None:
         # A table of a person may lack what a plot shows.
         with contextlib.suppress(KobeShotError, KeyError, ValueError):
-            found[name] = figures.png(portuguese.localize(draw()))
+            found[name] = figures.png(plot_texts.localize(draw()))
 
     for name, draw in _plots(chain, sources).items():
         add(name, draw)

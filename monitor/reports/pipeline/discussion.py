@@ -4,9 +4,10 @@ import math
 
 from markupsafe import Markup
 
+from monitor import portuguese
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
-from monitor.reports.pipeline import formats, portuguese
+from monitor.reports.pipeline import formats
 from monitor.reports.pipeline.facts import PipelineFacts, RunFacts
 from monitor.store import tags
 

@@ -22,9 +22,10 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from data.datasets import Dataset, current, default, worded_in_portuguese
+from monitor import portuguese
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
-from monitor.reports.pipeline import discussion, figures, flow, formats, portuguese, rubric
+from monitor.reports.pipeline import discussion, figures, flow, formats, rubric
 from monitor.reports.pipeline.facts import ArtifactFacts, Missing, Number, PipelineFacts, RunFacts, Text, adherence
 from monitor.reports.pipeline.screens import APP, REGISTRY, RUNS
 from monitor.reports.pipeline.sources import MAX_ROWS

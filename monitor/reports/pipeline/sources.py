@@ -14,9 +14,10 @@ from data.datasets import Dataset, current
 from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED, IDS, PREDICTIONS, PROD, TEST, TRAIN
 from data.storage.tables import TableReader
+from monitor import portuguese
 from monitor.reports import games, split_sensitivity
 from monitor.reports.games import Games
-from monitor.reports.pipeline import evidence, portuguese
+from monitor.reports.pipeline import evidence
 from monitor.reports.pipeline.facts import Chain, RunFacts, selected_candidate
 from monitor.store import tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline

@@ -226,7 +226,7 @@ def test_a_season_restricts_the_evidence(
     )
     shown = page("labels", season="1999-00")
     assert not shown.exception
-    assert "Version 1 on prod: 150 rows" in texts(shown)
+    assert "Version 1 on the production set: 150 rows" in texts(shown)
 
 
 def test_the_distribution_of_every_column_is_drawn(operated_store: tuple[Path, Pipeline]) -> None:
@@ -427,7 +427,9 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
     assert not shown.exception
     assert not shown.error
     labeled = rows if labels == "labeled" else 0
-    description = f"Version 1 on prod: {rows:,} rows, {labeled:,} of them labeled; compared with base\\_test"
+    description = (
+        f"Version 1 on the production set: {rows:,} rows, {labeled:,} of them labeled; compared with the test set"
+    )
     assert description in texts(shown)
 
 
@@ -451,7 +453,7 @@ def test_the_first_page_of_a_sample_names_the_rows_of_every_result(
     found = to_dict(evaluation, run_checks(evaluation, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labeled": 400}
     log_monitoring({tags_of_runs.HEALTH: "warning"}, json.dumps(found))
-    description = "Version 1 on prod: a systematic sample of 400 of 1,000,000 rows, 400 of them labeled; compared with"
+    description = "Version 1 on the production set: a systematic sample of 400 of 1,000,000 rows, 400 of them labeled; compared with"
     assert "Drift covers all rows" in texts(page("today"))
     assert description in texts(page("today"))
 
@@ -486,7 +488,7 @@ def test_after_a_promotion_the_status_names_the_evaluated_version(
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
     monitor_production_set()
-    assert "Version 1 on prod" in texts(page("today"))
+    assert "Version 1 on the production set" in texts(page("today"))
     assert "This page describes" not in texts(page("today"))
     promote_second_version(folder)
     st.cache_data.clear()
@@ -495,7 +497,7 @@ def test_after_a_promotion_the_status_names_the_evaluated_version(
     assert "**This page describes version 1.** The champion is version 2" in texts(shown)
     assert "Version 2 has not been evaluated yet" in texts(shown)
     assert "every check passed" not in texts(shown)
-    assert "Version 1 on prod: 400 rows" in texts(shown)
+    assert "Version 1 on the production set: 400 rows" in texts(shown)
     assert "Score the production set with version 2 and evaluate it" in [button.label for button in shown.button]
 
 
@@ -512,7 +514,7 @@ def test_after_a_rollback_the_latest_status_of_the_champion_is_shown_and_the_new
     st.cache_data.clear()
     shown = page("today")
     assert not shown.exception
-    assert "Version 1 on prod: 400 rows" in texts(shown)
+    assert "Version 1 on the production set: 400 rows" in texts(shown)
     assert "This page describes" not in texts(shown)
     assert "evaluated version 2" in texts(shown)
     assert "version 2, which is not the champion, has scored the production set" in texts(shown)
@@ -527,7 +529,9 @@ def test_after_a_promotion_every_page_names_the_version_that_it_describes(
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
     promote_second_version(folder)
-    description = "Version 1 on prod: 400 rows, 400 of them labeled; compared with base\\_test, scored by the same"
+    description = (
+        "Version 1 on the production set: 400 rows, 400 of them labeled; compared with the test set, scored by the same"
+    )
     for name in EVALUATING[1:]:
         shown = page(name)
         assert not shown.exception, name
@@ -581,7 +585,7 @@ def test_rows_of_the_reference_are_excluded_from_the_metrics(operated_store: tup
     apply(folder, shots(600, 2), pipeline)
     shown = page("labels")
     assert not shown.exception
-    assert "600 labeled rows are excluded: they are rows of base\\_test." in texts(shown)
+    assert "600 labeled rows are excluded: they are rows of the test set." in texts(shown)
 
 
 def test_a_given_table_of_aplicacao_is_not_shown_as_the_production_set(operated_store: tuple[Path, Pipeline]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from data.paths import ROOT
-from monitor.health.checks import CHECKS
+from monitor.health.checks import ALL_CHECKS
 from monitor.metrics.binary import METRICS
 from monitor.metrics.names import metric_name
+from monitor.ui import text
 from monitor.ui.text import read
 
 CATALOG = ROOT / "monitor" / "ui" / "locale" / "pt_BR" / "LC_MESSAGES" / "monitor.po"
@@ -20,6 +21,17 @@ SOURCES = [
     ROOT / "monitor" / "health" / "cause.py",
     ROOT / "monitor" / "retraining" / "outlook.py",
 ]
+
+
+COMPOSED = (
+    "**7** 7 and press",
+    "Champion 77",
+    "Metrics of the 7",
+    "The position is 7",
+    "On 7, version 7 is 7",
+    "There is no 7",
+)
+"""Sentences with phrases for values, which stand here as numbers."""
 
 
 def messages(path: Path) -> set[str]:
@@ -40,9 +52,47 @@ def test_every_message_of_a_page_is_translated(path: Path) -> None:
     assert messages(path) - set(read(CATALOG)) == set()
 
 
+def sentences(path: Path) -> set[str]:
+    """The sentences of a module, with a number for each value."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sentence":
+            parts = getattr(node.args[0], "values", None)
+            if parts and all(isinstance(part, ast.Constant) for part in parts[:1]):
+                found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.name))
+def test_every_sentence_of_a_page_is_translated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "language", lambda: "pt")
+    kept = {each for each in sentences(path) if text.sentence(each) == each}
+    assert {each for each in kept if not each.startswith(COMPOSED)} == set()
+
+
+@pytest.mark.parametrize(
+    ("english", "portuguese"),
+    [
+        ("2 of 6 rows", "2 de 6 registros"),
+        ("version 3", "versão 3"),
+        ("version 3 was promoted 2 days ago", "a versão 3 foi promovida há 2 dias"),
+        ("Decision 4, 27 Feb 2026 13:24: no action.", "Decisão 4, 27 fev 2026 13:24: nenhuma ação."),
+        ("P(made) has not drifted", "P(cesta) não tem drift"),
+        ("no row has an unknown category", "nenhum registro tem uma categoria desconhecida"),
+        ("the moon is far", "the moon is far"),
+    ],
+)
+def test_a_sentence_with_its_values_is_translated(
+    english: str, portuguese: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert text.sentence(english) == english
+    monkeypatch.setattr(text, "language", lambda: "pt")
+    assert text.sentence(english) == portuguese
+
+
 def test_checks_statuses_and_metrics_are_translated() -> None:
     catalog = set(read(CATALOG))
-    assert {check.title for check in CHECKS} <= catalog
+    assert {check.title for check in ALL_CHECKS} <= catalog
     assert {"healthy", "warning", "retraining recommended", "passed", "failed", "skipped", "error"} <= catalog
     assert {metric_name(name).label for name in METRICS} <= catalog
 

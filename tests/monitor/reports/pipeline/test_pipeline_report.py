@@ -24,6 +24,7 @@ from sklearn.tree import DecisionTreeClassifier
 from data.datasets import default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
+from monitor import portuguese
 from monitor.health.checks import CHECKS
 from monitor.health.status import CheckStatus, run_checks
 from monitor.reports.pipeline import (
@@ -33,7 +34,6 @@ from monitor.reports.pipeline import (
     flow,
     formats,
     lineage,
-    portuguese,
     rendering,
     rubric,
     sources,

@@ -1,14 +1,10 @@
-"""Brazilian Portuguese for what runs hold in English: checks, results and reasons, and the texts of plots.
+"""Brazilian Portuguese for what runs hold in English: checks, results and reasons.
 
 A text that is not known as a whole is not translated word by word: the report shows its own sentence instead.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
 CHECKS: Mapping[str, tuple[str, str]] = {
     "K101": ("Degradação do desempenho", "compara log loss, Brier, ROC AUC, F1 e acurácia com a referência"),
@@ -23,6 +19,8 @@ CHECKS: Mapping[str, tuple[str, str]] = {
     "K202": ("Drift das predições", "compara a distribuição de P(cesta) com a referência"),
     "K203": ("Classificador de domínio", "verifica se um classificador distingue as duas bases"),
     "K204": ("Registros fora da região coberta pelo treino", "mede a proporção desses registros"),
+    "K205": ("Categorias desconhecidas", "mede as categorias que o treino não tem"),
+    "K206": ("Valores nulos", "mede a proporção de valores nulos e a compara com a referência"),
     "K301": ("Desempenho estimado", "estima as métricas sem rótulos e as compara com a referência"),
     "K401": ("Idade do modelo", "mede o tempo desde a promoção do campeão"),
     "K402": ("Saúde do endpoint", "verifica se o servidor responde"),
@@ -31,16 +29,6 @@ CHECKS: Mapping[str, tuple[str, str]] = {
 }
 """Title and purpose of each check, by its code."""
 
-ZONES: Mapping[str, str] = {
-    "Restricted Area": "Área restrita",
-    "In The Paint (Non-RA)": "Garrafão",
-    "Mid-Range": "Média distância",
-    "Left Corner 3": "Canto esquerdo, três pontos",
-    "Right Corner 3": "Canto direito, três pontos",
-    "Above the Break 3": "Frente do arco, três pontos",
-    "Backcourt": "Quadra de defesa",
-}
-
 MODELS: Mapping[str, str] = {
     "prior": "Baseline (taxa média)",
     "lr": "Regressão logística",
@@ -48,6 +36,7 @@ MODELS: Mapping[str, str] = {
     "rf": "Floresta aleatória",
     "et": "Árvores extremamente aleatórias",
     "gbc": "Gradient boosting",
+    "hgbc": "Gradient boosting com histogramas",
     "ada": "AdaBoost",
     "lightgbm": "LightGBM",
     "knn": "K vizinhos mais próximos",
@@ -100,7 +89,7 @@ _RULES: Sequence[tuple[str, str]] = (
     (r", not above the null threshold", ", dentro do limite do acaso"),
     (r"null threshold ([\d.]+) on (\w+)", r"limite do acaso \1 em \2"),
     (r"null threshold", "limite do acaso"),
-    (r"mean P\(made\)", "P(cesta) média"),
+    (r"mean P\([^()]+\)", "P(cesta) média"),
     (r"FG%", "proporção de cestas"),
     (r"([\d,]+) of ([\d,]+) rows older than (\d+) days have no label",
      r"\1 de \2 registros com mais de \3 dias não têm rótulo"),
@@ -125,8 +114,8 @@ _RULES: Sequence[tuple[str, str]] = (
     (r"(\d+) of (\d+) features have drifted, (\w+) most: shifted by",
      r"\1 de \2 variáveis têm drift, a maior é \3: deslocamento de"),
     (r"\(threshold ([\d.e+-]+)\)", r"(limite \1)"),
-    (r"P\(made\) has not drifted", "P(cesta) não tem drift"),
-    (r"P\(made\) has drifted: shifted by ([-+\d.]+) on average", r"P(cesta) tem drift: deslocamento médio de \1"),
+    (r"P\([^()]+\) has not drifted", "P(cesta) não tem drift"),
+    (r"P\([^()]+\) has drifted: shifted by ([-+\d.]+) on average", r"P(cesta) tem drift: deslocamento médio de \1"),
     (r"a classifier discriminates current rows from reference rows",
      "um classificador distingue os registros atuais dos da referência"),
     (r"a classifier does not discriminate current rows from reference rows",
@@ -136,6 +125,33 @@ _RULES: Sequence[tuple[str, str]] = (
      r"\1 de \2 registros (\3) estão fora da região coberta pelo treino: sem rótulos, não há estimativa"),
     (r"([\d,]+) of ([\d,]+) rows are in support; an estimate needs (\d+)",
      r"\1 de \2 registros estão na região coberta pelo treino; a estimativa precisa de \3"),
+    (r"no row has an unknown category", "nenhum registro tem uma categoria desconhecida"),
+    (r"no row has a null", "nenhum registro tem um valor nulo"),
+    (r"([\d,]+) rows have an unknown category of (\w+)", r"\1 registros têm uma categoria desconhecida de \2"),
+    (r"([\d,]+) rows have a null of (\w+)", r"\1 registros têm um valor nulo de \2"),
+    (r"more unknown categories than on the reference", "mais categorias desconhecidas do que na referência"),
+    (r"more nulls than on the reference", "mais valores nulos do que na referência"),
+    (r": not significantly more than on the reference", ": não significativamente mais do que na referência"),
+    (r"([\d.]+%) of ([\d,]+) rows \(reference ([\d.]+%), null threshold ([\d.]+%)\)",
+     r"\1 de \2 registros (referência \3, limite do acaso \4)"),
+    (r" and ([\d,]+) more\b", r" e mais \1"),
+    (r"no feature is a category", "nenhuma variável é categórica"),
+    (r"no feature may be null", "nenhuma variável admite valores nulos"),
+    (r"the domain classifier needs (\d+) rows on each side",
+     r"o classificador de domínio precisa de \1 registros de cada lado"),
+    (r", and (\d+) groups", r", e de \1 grupos"),
+    (r"(\w+) has shifted by ([\d.e+-]+) days, which is expected of a date and no alarm",
+     r"\1 deslocou-se \2 dias, o que se espera de uma data e não é um alarme"),
+    (r"none of these metrics covers (\d+) rows on each side and is non-zero on the reference",
+     r"nenhuma destas métricas cobre \1 registros de cada lado e é diferente de zero na referência"),
+    (r"fewer than (\d+) rows have a label that can be evaluated:",
+     r"menos de \1 registros têm um rótulo que possa ser avaliado:"),
+    (r"([\d,]+) are rows of (\w+) and ([\d,]+) are training rows", r"\1 são de \2 e \3 são do treino"),
+    (r"([\d,]+) are rows of (\w+)", r"\1 são de \2"),
+    (r"([\d,]+) are training rows", r"\1 são do treino"),
+    (r"no response from (\S+); start the server: ", r"\1 não responde; inicie o servidor: "),
+    (r"(\S+) does not report its version", r"\1 não informa a sua versão"),
+    (r"(https?://\S+) responds", r"\1 responde"),
     (r"no estimated metric is worse than on the reference", "nenhuma métrica estimada é pior do que na referência"),
     (r"estimated without labels:", "estimado sem rótulos:"),
     (r"version (\d+) was promoted (\d+) days ago", r"a versão \1 foi promovida há \2 dias"),
@@ -228,67 +244,14 @@ _TITLES = {
     "Prediction drift": "K202",
     "Domain classifier": "K203",
     "Out-of-support rate": "K204",
+    "Unknown categories": "K205",
+    "Null rate": "K206",
     "Estimated performance": "K301",
     "Model age": "K401",
     "Endpoint health": "K402",
     "Served version": "K403",
     "Scoring version": "K404",
 }
-
-_PLOT_TEXTS: Mapping[str, str] = {
-    r"Shots by class": "Arremessos por resultado",
-    r"Shots by feature and class": "Arremessos por variável e resultado",
-    r"missed \((.+)\)": r"erro (\1)",
-    r"made \((.+)\)": r"cesta (\1)",
-    r"missed": "erro",
-    r"made": "cesta",
-    r"shots": "arremessos",
-    r"distance from the hoop, feet": "distância da cesta, pés",
-    r"[\d.]+%": r"\g<0>",
-    r"(.+), degrees": r"\1, graus",
-    r"(.+), minutes": r"\1, minutos",
-    r"(.+), feet": r"\1, pés",
-    r"FG% by zone": "Proporção de cestas por zona",
-    r"FG% by distance": "Proporção de cestas por distância",
-    r"FG%": "proporção de cestas",
-    r"([\d,]+) shots": r"\1 arremessos",
-    r"groups with fewer than (\d+) shots not drawn \(1 shots\)":
-        r"grupos com menos de \1 arremessos não aparecem (1 arremesso)",
-    r"groups with fewer than (\d+) shots not drawn \((\d+) shots\)":
-        r"grupos com menos de \1 arremessos não aparecem (\2 arremessos)",
-    r"([\d,]+) shots from the backcourt not drawn": r"\1 arremessos da quadra de defesa não aparecem",
-    r"missing values, %": "valores ausentes, %",
-    r"no missing values": "sem valores ausentes",
-    r"Missing values, (.+)": r"Valores ausentes, \1",
-    r"rows, %": "registros, %",
-    r"FG% minus expected, percentage points": "cestas menos o esperado, pontos percentuais",
-    r"few to many": "poucos a muitos",
-    r"faded: not statistically significant": "claro: diferença não significativa",
-    r"hatched: out of training support": "hachurado: fora do treino",
-    r"hatched: out of training support · ([\d,]+) farther shots not drawn":
-        r"hachurado: fora do treino · \1 mais distantes não aparecem",
-    r"expected ([\d.]+%) · ([\d,]+)": r"esperado \1 · \2",
-    r"no shots": "sem arremessos",
-    r"P\(made\)": "P(cesta)",
-    r"mean P\(made\)": "P(cesta) média",
-    r"perfectly calibrated": "calibração perfeita",
-    r"model": "modelo",
-    r"True label": "Resultado observado",
-    r"Predicted label": "Resultado predito",
-    r"log loss of the batch": "log loss do lote",
-    r"prequential log loss": "log loss acumulada",
-    r"batch, and the month of its last game": "lote, e o mês do seu último jogo",
-    r"Policy backtest, ([\d,]+) shots a batch": r"Backtest da política, \1 arremessos por lote",
-    r"retraining policy: ([\d.]+), trainings: (\d+)": r"política de retreinamento: \1, treinamentos: \2",
-    r"never retrain: ([\d.]+), trainings: (\d+)": r"nunca retreinar: \1, treinamentos: \2",
-    r"always retrain: ([\d.]+), trainings: (\d+)": r"sempre retreinar: \1, treinamentos: \2",
-    r"alarm": "alerta",
-    r"training": "treinamento",
-    r"promotion": "promoção",
-    r"rejection": "não promovido",
-}  # fmt: skip
-_NOTE = "grupos com menos de"
-_BRAZILIAN = FuncFormatter(lambda value, _: f"{value:g}".replace(".", ",").replace("-", "\N{MINUS SIGN}"))
 
 
 def numbers(text: str) -> str:
@@ -305,6 +268,8 @@ def numbers(text: str) -> str:
 def translate(text: str) -> str | None:
     """Translate a message of a check, of the gate or of the retraining policy; None if it is not known.
 
+    Its numbers are those of Brazil.
+
     Examples
     --------
     >>> translate("97.1% of the rows are out of support")
@@ -312,11 +277,23 @@ def translate(text: str) -> str | None:
     >>> translate("the hoop is lower than the table") is None
     True
     """
+    found = sentence(text)
+    return None if found is None else numbers(found)
+
+
+def sentence(text: str) -> str | None:
+    """Translate as `translate` does, and leave the numbers as they are.
+
+    Examples
+    --------
+    >>> sentence("97.1% of the rows are out of support")
+    '97.1% dos registros estão fora da região coberta pelo treino'
+    """
     for title, code in _TITLES.items():
-        text = re.sub(rf"(?:\b{code} )?\b{re.escape(title)}\b(?=:)", CHECKS[code][0], text)
+        text = re.sub(rf"(?:\b{code} )?\b{re.escape(title)}\b(?=:)|^{code} {re.escape(title)}$", CHECKS[code][0], text)
     for pattern, replacement in _COMPILED:
         text = pattern.sub(replacement, text)
-    return None if _ENGLISH.search(text) else numbers(text)
+    return None if _ENGLISH.search(text) else text
 
 
 def check_title(code: str, title: str) -> str:
@@ -350,28 +327,3 @@ def trigger_name(name: str) -> str:
     """Name of a trigger or a precondition of the retraining policy."""
     code, _, title = name.partition(" ")
     return f"{code} {check_title(code, title)}" if code in CHECKS else translate(name) or name
-
-
-def localize(figure: Figure) -> Figure:
-    """Write the texts and numbers of a figure in Brazilian Portuguese, in place."""
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            if type(axis.get_major_formatter()) is ScalarFormatter:
-                axis.set_major_formatter(_BRAZILIAN)
-            if labels := [label.get_text() for label in axis.get_ticklabels()]:
-                known = [ZONES.get(label, _plot_text(label)) for label in labels]
-                if known != labels:
-                    axis.set_ticks(axis.get_ticklocs(), known)
-    for text in figure.findobj(Text):
-        text.set_text(_plot_text(text.get_text()))
-        if text.get_text().startswith(_NOTE):
-            # Below the title, which is longer than in English.
-            text.set(position=(1, 0.99), va="top")
-    return figure
-
-
-def _plot_text(text: str) -> str:
-    for pattern, replacement in _PLOT_TEXTS.items():
-        if re.fullmatch(pattern, text):
-            return numbers(re.sub(rf"^{pattern}$", replacement, text))
-    return text
