@@ -453,7 +453,7 @@ def test_the_first_page_of_a_sample_names_the_rows_of_every_result(
     found = to_dict(evaluation, run_checks(evaluation, CHECKS))
     found["current"] = {"name": "prod", "rows": 1_000_000, "sampled": 400, "labeled": 400}
     log_monitoring({tags_of_runs.HEALTH: "warning"}, json.dumps(found))
-    description = "Version 1 on the production set: a systematic sample of 400 of 1,000,000 rows, 400 of them labeled; compared with"
+    description = "Version 1 on the production set: a systematic sample of 400 of 1,000,000 rows, 400 of them labeled"
     assert "Drift covers all rows" in texts(page("today"))
     assert description in texts(page("today"))
 

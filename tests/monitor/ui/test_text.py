@@ -31,7 +31,7 @@ COMPOSED = (
     "On 7, version 7 is 7",
     "There is no 7",
 )
-"""Sentences with phrases for values, which stand here as numbers."""
+"""Sentences with phrases for values; a test puts numbers there."""
 
 
 def messages(path: Path) -> set[str]:
