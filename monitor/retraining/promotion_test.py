@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.datasets import Dataset
+from data.datasets import Dataset, worded
 from data.groups import groups_of
 from monitor.metrics.binary import log_loss_by_row
 from monitor.metrics.intervals import slices
@@ -184,7 +184,7 @@ def _base_rate(found: PairedComparison) -> Criterion:
 
 def _spread(overall: GateResult, made: Floats) -> Criterion:
     passed = not gate.is_constant(made)
-    summary = f"standard deviation of P(made): {made.std():.4f}"
+    summary = f"{worded('standard deviation of P(made)')}: {made.std():.4f}"
     return Criterion("not constant", overall, passed, summary if passed else gate.describe_constant(made))
 
 

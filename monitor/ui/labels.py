@@ -99,7 +99,7 @@ def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names
     for name in names:
         metric = metric_name(name)
         cells = {
-            sample: f"{metric.format(own[name].value)} ({_('to').join(_ends(metric, own[name]))})"
+            _(sample): f"{metric.format(own[name].value)} ({_('to').join(_ends(metric, own[name]))})"
             for sample, own in intervals.items()
             if name in own
         }

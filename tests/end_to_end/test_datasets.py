@@ -54,8 +54,9 @@ OF_SHOTS = re.compile(r"(?i)\b(shots?|court|basketball|made|missed|FG%|hoop|arre
 
 def assert_every_page_is_of_orders(checkout: Checkout, description: Path) -> None:
     """Every page and section, in both languages, opens without an error and in the words of the dataset."""
-    printed = ok(checkout.command(sys.executable, "-m", "tests.all_pages", KOBE_SHOT_DATASET=str(description)))
-    pages = json.loads(printed)
+    done = checkout.command(sys.executable, "-m", "tests.all_pages", KOBE_SHOT_DATASET=str(description))
+    ok(done)
+    pages = json.loads(done.stdout)
     assert len(pages) == 18
     for name, page in pages.items():
         assert page["exceptions"] == [], name
