@@ -208,7 +208,10 @@ def run(config: OperacaoConfig) -> PolicyBacktest:
         with suppress_output():
             preparacao.run(PreparacaoConfig(test_size=config.test_size, seed=config.seed))
         batches = _batches(read_prepared(read_manifest(), PROD), config.batch_size)
-        info("Backtest on", f"{sum(map(len, batches)):,} shots in {len(batches)} batches, as {registry.model()}")
+        info(
+            "Backtest on",
+            f"{sum(map(len, batches)):,} {current().rows} in {len(batches)} batches, as {registry.model()}",
+        )
         _start(config)
         with tempfile.TemporaryDirectory() as folder:
             operation, probe = _operate(config, batches, Path(folder), active.info.run_id)
@@ -242,8 +245,8 @@ def _batches(prod: pd.DataFrame, rows: int) -> list[pd.DataFrame]:
     last, today = str(ordered[_time()].iloc[-1]), f"{datetime.now(UTC):%Y-%m-%d}"
     if last > today:
         message = (
-            f"expected games that have been played, up to today, {today} UTC; found one of {last}. Each decision is "
-            f"dated at the day of the game: correct {_time()}, or drop these shots."
+            f"expected {current().rows} up to today, {today} UTC; found one of {last}. Each decision is dated at the "
+            f"day of its last row: correct {_time()}, or drop these {current().rows}."
         )
         raise BacktestError(message)
     batches = [ordered.iloc[first : first + rows] for first in range(0, len(ordered), rows)]
@@ -413,7 +416,7 @@ def _show(backtested: PolicyBacktest, probe: LoadProbe) -> None:
         table.add_row(words, f"{strategy.log_loss:.4f}", str(strategy.trainings), str(strategy.promotions))
     console.print(table)
     labeled = sum(batch.labeled for batch in backtested.batches)
-    info("Measured", f"on {labeled:,} labeled shots, each scored by the champion at its time")
+    info("Measured", f"on {labeled:,} labeled {current().rows}, each scored by the champion at its time")
     info("Endpoint:", f"{probe.succeeded:,} further requests meanwhile, {probe.failed} failed")
     info(
         "Plot:",

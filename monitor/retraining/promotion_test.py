@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.datasets import Dataset, worded
+from data.datasets import Dataset, current
 from data.groups import groups_of
 from monitor.metrics.binary import log_loss_by_row
 from monitor.metrics.intervals import slices
@@ -164,7 +164,9 @@ def _improvement(overall: GateResult, min_improvement: float) -> Criterion:
 
 def _classes(overall: GateResult, labels: Floats) -> Criterion:
     made = int(labels.sum())
-    summary = f"{made:,} made and {len(labels) - made:,} missed rows; {MIN_ROWS_PER_CLASS} of each are needed"
+    words = current()
+    counts = f"{made:,} {words.positive} and {len(labels) - made:,} {words.negative} rows"
+    summary = f"{counts}; {MIN_ROWS_PER_CLASS} of each are needed"
     return Criterion("both classes", overall, min(made, len(labels) - made) >= MIN_ROWS_PER_CLASS, summary)
 
 
@@ -184,7 +186,7 @@ def _base_rate(found: PairedComparison) -> Criterion:
 
 def _spread(overall: GateResult, made: Floats) -> Criterion:
     passed = not gate.is_constant(made)
-    summary = f"{worded('standard deviation of P(made)')}: {made.std():.4f}"
+    summary = f"standard deviation of P({current().positive}): {made.std():.4f}"
     return Criterion("not constant", overall, passed, summary if passed else gate.describe_constant(made))
 
 
