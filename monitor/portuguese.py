@@ -66,7 +66,7 @@ _ENGLISH = re.compile(
     r"rows?|labels?|version|yet|most|against|which|where|all|one|few|fewer|windows?|hours|days|same|champion)\b",
     re.IGNORECASE,
 )
-_SAME_ROWS = "nos mesmos"
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _RULES: Sequence[tuple[str, str]] = (
     # The base-rate baseline.
     (r"the model is worse than the base rate", "o modelo é pior do que o baseline (taxa média)"),
@@ -104,14 +104,18 @@ _RULES: Sequence[tuple[str, str]] = (
     (r"([\d,]+) of ([\d,]+) rows are not new to the model: they are training rows or rows of (\w+)",
      r"\1 de \2 registros não são novos para o modelo: são do treino ou de \3"),
     (r"\. Score new rows", ". Gere predições para registros novos"),
+    (r"(\d+) of (\d+) features have drifted, (.+?) most: Jensen-Shannon distance",
+     r"\1 de \2 variáveis têm drift, a maior é \3: distância de Jensen-Shannon"),
+    (r"(\d+) checks passed", r"\1 verificações aprovadas"),
+    (r"; (\d+) were skipped", r"; \1 não se aplicam"),
     (r"none of (\d+) features has drifted", r"nenhuma das \1 variáveis tem drift"),
-    (r"(\d+) of (\d+) features have drifted, ([\w ]+) most: shifted by ([\d.e+-]+) feet",
+    (r"(\d+) of (\d+) features have drifted, (.+?) most: shifted by ([\d.e+-]+) feet",
      r"\1 de \2 variáveis têm drift, a maior é \3: deslocamento de \4 pés"),
-    (r"(\d+) of (\d+) features have drifted, ([\w ]+) most: shifted by ([\d.e+-]+) degrees",
+    (r"(\d+) of (\d+) features have drifted, (.+?) most: shifted by ([\d.e+-]+) degrees",
      r"\1 de \2 variáveis têm drift, a maior é \3: deslocamento de \4 grau"),
-    (r"(\d+) of (\d+) features have drifted, ([\w ]+) most: shifted by ([\d.e+-]+) minutes",
+    (r"(\d+) of (\d+) features have drifted, (.+?) most: shifted by ([\d.e+-]+) minutes",
      r"\1 de \2 variáveis têm drift, a maior é \3: deslocamento de \4 minutos"),
-    (r"(\d+) of (\d+) features have drifted, ([\w ]+) most: shifted by",
+    (r"(\d+) of (\d+) features have drifted, (.+?) most: shifted by",
      r"\1 de \2 variáveis têm drift, a maior é \3: deslocamento de"),
     (r"\(threshold ([\d.e+-]+)\)", r"(limite \1)"),
     (r"P\([^()]+\) has not drifted", "P(cesta) não tem drift"),
@@ -127,8 +131,8 @@ _RULES: Sequence[tuple[str, str]] = (
      r"\1 de \2 registros estão na região coberta pelo treino; a estimativa precisa de \3"),
     (r"no row has an unknown category", "nenhum registro tem uma categoria desconhecida"),
     (r"no row has a null", "nenhum registro tem um valor nulo"),
-    (r"([\d,]+) rows have an unknown category of (\w+)", r"\1 registros têm uma categoria desconhecida de \2"),
-    (r"([\d,]+) rows have a null of (\w+)", r"\1 registros têm um valor nulo de \2"),
+    (r"([\d,]+) rows have an unknown category of", r"\1 registros têm uma categoria desconhecida de"),
+    (r"([\d,]+) rows have a null of", r"\1 registros têm um valor nulo de"),
     (r"more unknown categories than on the reference", "mais categorias desconhecidas do que na referência"),
     (r"more nulls than on the reference", "mais valores nulos do que na referência"),
     (r": not significantly more than on the reference", ": não significativamente mais do que na referência"),
@@ -293,7 +297,8 @@ def sentence(text: str) -> str | None:
         text = re.sub(rf"(?:\b{code} )?\b{re.escape(title)}\b(?=:)|^{code} {re.escape(title)}$", CHECKS[code][0], text)
     for pattern, replacement in _COMPILED:
         text = pattern.sub(replacement, text)
-    return None if _ENGLISH.search(text) else text
+    # Names of categories are not translated.
+    return None if _ENGLISH.search(_QUOTED.sub("", text)) else text
 
 
 def check_title(code: str, title: str) -> str:

@@ -144,8 +144,11 @@ def densities(samples: dict[str, pd.DataFrame], columns: Sequence[str], dataset:
             axes.stairs(share, edges, color=colors[label], label=label, linewidth=1.6)
         unit = "" if name == PROBABILITY else dataset.column(name).unit
         axes.set(xlabel=f"{name}, {unit}" if unit else name, ylabel="rows, %")
-        axes.ticklabel_format(axis="x", useOffset=False)
-        axes.locator_params(axis="x", nbins=5)
+        if is_discrete and (names := _values(held)):
+            axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+        else:
+            axes.ticklabel_format(axis="x", useOffset=False)
+            axes.locator_params(axis="x", nbins=5)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(grid):
         axes.set_axis_off()
@@ -317,11 +320,17 @@ def _places(table: pd.DataFrame) -> tuple[Floats, Floats]:
 
 def _numbers(held: Mapping[str, "pd.Series[Any]"]) -> dict[str, "pd.Series[float]"]:
     """Categories and dates as the ranks of their values, which are the same for all samples."""
-    if all(pd.api.types.is_numeric_dtype(each) for each in held.values()):
+    ranks = {value: float(rank) for rank, value in enumerate(_values(held))}
+    if not ranks:
         return dict(held)
-    known = set[str]().union(*(each.astype(str) for each in held.values()))
-    ranks = {value: float(rank) for rank, value in enumerate(sorted(known))}
     return {label: pd.Series(each.astype(str).map(ranks), dtype=float) for label, each in held.items()}
+
+
+def _values(held: Mapping[str, "pd.Series[Any]"]) -> list[str]:
+    """Categories and dates in order; empty for numbers."""
+    if all(pd.api.types.is_numeric_dtype(each) for each in held.values()):
+        return []
+    return sorted(set[str]().union(*(each.astype(str) for each in held.values())))
 
 
 def _rates(results: "pd.Series[float]", by: npt.NDArray[np.generic], title: str, *, horizontal: bool) -> Figure:

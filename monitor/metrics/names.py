@@ -5,8 +5,10 @@ Every page, chart, report and image shows a metric by its entry here. Names of r
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
+from data.datasets import current
 from data.schema import PROBABILITY, TARGET, feature_column
 from monitor.metrics.binary import METRICS
 
@@ -117,7 +119,6 @@ _COLUMNS = {
     TARGET: "Result",
     PROBABILITY: "P(made)",
     "prediction": "Prediction",
-    "shot_id": "Shot",
     "model_version": "Version",
     "season": "Season",
 }
@@ -162,7 +163,7 @@ def readable(text: str) -> str:
     >>> readable("roc_auc is worse by 18%; shot_distance PSI 8.15")
     'ROC AUC is worse by 18%; shot distance PSI 8.15'
     """
-    return _RAW_NAME.sub(lambda found: _within_sentence(found.group()), text)
+    return _raw_names(current().feature_names).sub(lambda found: _within_sentence(found.group()), text)
 
 
 def column_name(name: str, *, unit: bool = False) -> str:
@@ -173,7 +174,8 @@ def column_name(name: str, *, unit: bool = False) -> str:
     >>> column_name("shot_distance", unit=True), column_name("defender_height")
     ('Shot distance (feet)', 'Defender height')
     """
-    label = _COLUMNS.get(name) or _readable(name)
+    own_id, row = current().id.name, current().row
+    label = _readable(row) if name == own_id else _COLUMNS.get(name) or _readable(name)
     known = unit_of(name) if unit else ""
     return f"{label} ({known})" if known else label
 
@@ -204,10 +206,8 @@ def _lowered(label: str) -> str:
     return label if label[1:2].isupper() or label.startswith(("P(", "F1", "FG")) else label[:1].lower() + label[1:]
 
 
-_RAW_NAME = re.compile(
-    r"\b(?:"
-    + "|".join(
-        sorted((name for name in (*_NAMES, *_COLUMNS) if "_" in name or name in {"lat", "lng"}), key=len, reverse=True)
-    )
-    + r")\b"
-)
+@cache
+def _raw_names(features: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches the names of metrics and columns that are not the words of a sentence."""
+    known = {name for name in (*_NAMES, *_COLUMNS, *features) if "_" in name or name in {"lat", "lng"}}
+    return re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(known, key=len, reverse=True))) + r")\b")

@@ -106,13 +106,15 @@ def _group_columns() -> dict[str, Any]:
 def _show_worst(rows: pd.DataFrame, dataset: Dataset) -> None:
     loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
     worst = np.argsort(-loss, kind="stable")[:_ROWS_SHOWN]
-    every = (dataset.id.name, *dataset.feature_names, TARGET, PREDICTION, PROBABILITY, MODEL_VERSION)
+    rows = rows.rename(columns={TARGET: dataset.target.name})
+    every = (dataset.id.name, *dataset.feature_names, dataset.target.name, PREDICTION, PROBABILITY, MODEL_VERSION)
     names = [name for name in every if name in rows]
     st.caption(_("The predictions with the highest log loss: confident and wrong."))
     table = rows.iloc[worst][names].assign(log_loss=loss[worst])
     columns: dict[str, Any] = {name: st.column_config.Column(_(column_name(name, unit=True))) for name in names}
-    for name in {"lat", "lng"} & set(names):
-        columns[name] = st.column_config.NumberColumn(_(column_name(name)), format="%.4f")
+    for column in dataset.features:
+        if column.unit == "degrees":
+            columns[column.name] = st.column_config.NumberColumn(_(column_name(column.name)), format="%.4f")
     columns["log_loss"] = st.column_config.NumberColumn(_("Log loss"), format="%.3f")
     columns[PROBABILITY] = st.column_config.ProgressColumn(_("P(made)"), min_value=0, max_value=1, format="percent")
     st.dataframe(table, hide_index=True, column_config=columns)

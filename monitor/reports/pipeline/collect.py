@@ -16,6 +16,7 @@ from data.errors import KobeShotError
 from data.preparation.manifest import FILTERED, TEST, TRAIN
 from data.schema import PREDICTION, PROBABILITY
 from monitor.charts import static, trust_court, trust_court_image
+from monitor.charts.court_rows import on_court
 from monitor.drift.training_support import Support
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.metrics.binary import THRESHOLD
@@ -140,7 +141,9 @@ def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> Repor
         cover=given.cover,
         exchange=given.exchange or _prediction(chain, given.sources),
         coefficients={
-            name: found for name, model in given.sources.models.items() if (found := evidence.coefficients(model))
+            name: found
+            for name, model in given.sources.models.items()
+            if (found := evidence.coefficients(model, given.sources.dataset or current()))
         },
         sample=tuple(_sample(given.sources)),
         decision=_decision(store, decisions[0].run_id) if decisions else None,
@@ -262,7 +265,7 @@ def _new_plots(store: ModelStore, chain: Chain, sources: Sources) -> dict[str, b
 
 def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
     """How each plot of tables and models is drawn, by file name."""
-    tables, models = sources.tables, sources.models
+    tables, models, described = sources.tables, sources.models, sources.dataset or current()
     plots: dict[str, Callable[[], Figure]] = {}
     if RAW_DEV in tables:
         plots["ausentes.png"] = lambda: static.missing_values(tables[RAW_DEV], "Valores ausentes, desenvolvimento")
@@ -286,7 +289,7 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
         }
         for name, model in models.items():
             if figures.is_tree(model):
-                plots["arvore.png"] = lambda model=model: figures.tree(model)  # type: ignore[misc]
+                plots["arvore.png"] = lambda model=model: figures.tree(model, described)  # type: ignore[misc]
             file = "mapa_selecionado.png" if name == sources.selected else "mapa_outro.png"
             title = f"P(cesta) no teste, {sources.labels[name]}"
             plots[file] = lambda name=name, title=title: static.prediction_map(  # type: ignore[misc]
@@ -296,7 +299,7 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
             predicted = made[sources.labels[sources.selected]]
             plots |= {
                 "calibracao.png": lambda: static.calibration(labels, predicted, "Calibração no teste"),
-                "importancia.png": lambda: figures.importances(selected, test),
+                "importancia.png": lambda: figures.importances(selected, test, described),
             }
     if (scored := tables.get("predictions")) is not None and PROBABILITY in scored:
         probability = scored[PROBABILITY].to_numpy(dtype=float)
@@ -314,7 +317,7 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
 def _trust_court(train: pd.DataFrame, scored: pd.DataFrame) -> Figure:
     """The trust court of the production shots."""
     outside = Support.of(train, current()).out_of_support(scored)
-    found = trust_court.trust_court(scored, outside)
+    found = trust_court.trust_court(on_court(scored, current()), outside)
     labeled = f"{found.labeled:,} com rótulo".replace(",", ".")
     return trust_court_image.image(found, "Onde se pode confiar em P(cesta)", f"Arremessos da produção, {labeled}")
 

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from data import court
 from data.datasets import Dataset, current
 from monitor.metrics.binary import log_loss_by_row
+from monitor.reports.pipeline import model_inputs
 from serving.model.packaging import predict_probability
 from serving.registry import gate
 
@@ -68,10 +69,11 @@ def describe_base(name: str, table: pd.DataFrame) -> dict[str, float]:
     return {f"{name}_{key}": value for key, value in found.items() if np.isfinite(value)}
 
 
-def coefficients(model: Pipeline) -> tuple[tuple[str, float], ...]:
+def coefficients(model: Pipeline, dataset: Dataset) -> tuple[tuple[str, float], ...]:
     """Coefficients of a linear model on standardized features, the largest first; empty for another model."""
     found = getattr(model[-1], "coef_", None)
-    if found is None or np.shape(found) != (1, len(current().feature_names)):
+    inputs = model_inputs.of(model, dataset)
+    if found is None or np.shape(found) != (1, len(inputs.names)):
         return ()
-    pairs = zip(current().feature_names, np.ravel(found).tolist(), strict=True)
+    pairs = zip(inputs.names, np.ravel(found).tolist(), strict=True)
     return tuple(sorted(pairs, key=lambda pair: -abs(pair[1])))

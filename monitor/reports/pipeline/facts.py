@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from data.datasets import processed_folder
+from data.paths import ROOT
 from data.preparation.manifest import PREDICTIONS
 from monitor.metrics import base_rate
 from monitor.retraining.backtest import FILE as BACKTEST_FILE
@@ -281,7 +283,8 @@ class PipelineFacts(Chain):
     @property
     def predictions_path(self) -> str:
         """Path of the predictions of the batch scoring, relative to the project."""
-        return f"data/processed/{self.application.tags.get(store_tags.PREDICTIONS, PREDICTIONS.name)}"
+        folder = processed_folder().relative_to(ROOT).as_posix()
+        return f"{folder}/{self.application.tags.get(store_tags.PREDICTIONS, PREDICTIONS.name)}"
 
     @property
     def rows_in_training(self) -> float:

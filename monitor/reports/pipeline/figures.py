@@ -15,15 +15,15 @@ from matplotlib.ticker import FuncFormatter
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, plot_tree
 
-from data.datasets import current, default, worded_in_portuguese
+from data.datasets import Dataset, current, default, worded_in_portuguese
 from monitor.charts import static
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.reports import split_sensitivity
-from monitor.reports.pipeline import artifacts
+from monitor.reports.pipeline import artifacts, model_inputs
 from monitor.reports.split_sensitivity import DOUBLE, GAME, HALF, ROWS, TIME, UNSTRATIFIED, USED
+from serving.model.packaging import encoder_of
 
 SPLITS = {
     USED: "como a original",
@@ -40,6 +40,14 @@ _DOTS_PER_INCH = 130
 _MEASURES = {"log_loss": "log loss", "f1_score": "F1", split_sensitivity.SHARE: "proporção de cestas no teste"}
 _BRAZILIAN = FuncFormatter(lambda value, _: f"{value:g}".replace(".", ","))
 _COLORS = (MISSED, MADE, REFERENCE, CURRENT)
+
+
+def split_label(kind: str) -> str:
+    """Label of a kind of splits: games are groups without a court, and a test by time is not drawn again."""
+    dataset = current()
+    if kind == USED and dataset.test.strategy == "time":
+        return "sorteada"
+    return SPLITS[kind] if kind != GAME or dataset.court is not None else "por grupo"
 
 
 def png(figure: Figure) -> bytes:
@@ -70,7 +78,7 @@ def resplits(studied: pd.DataFrame) -> Figure:
                 color = NEUTRAL if of_split else _COLORS[place % len(_COLORS)]
                 label = None if row or of_split else model
                 axes.scatter(values, heights, s=20, color=color, alpha=0.75, linewidths=0, label=label)
-        axes.set_yticks(range(len(kinds)), [SPLITS[kind] for kind in kinds] if measure == "log_loss" else [])
+        axes.set_yticks(range(len(kinds)), [split_label(kind) for kind in kinds] if measure == "log_loss" else [])
         axes.set(xlabel=worded_in_portuguese(title), ylim=(len(kinds) - 0.5, -0.5))
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(_BRAZILIAN)
@@ -174,25 +182,24 @@ def _outcomes() -> list[str]:
 
 
 def is_tree(model: Pipeline) -> bool:
-    """Whether a model is a decision tree on standardized features."""
-    return isinstance(model[-1], DecisionTreeClassifier) and isinstance(model[0], StandardScaler)
+    """Whether a model is a decision tree."""
+    return isinstance(model[-1], DecisionTreeClassifier)
 
 
-def tree(model: Pipeline, depth: int = 3) -> Figure:
+def tree(model: Pipeline, dataset: Dataset, depth: int = 3) -> Figure:
     """Draw the first levels of a decision tree, see `is_tree`, in the units of the features."""
-    estimator, scaler = model[-1], model[0]
-    drawn = copy.deepcopy(estimator)
+    drawn, inputs = copy.deepcopy(model[-1]), model_inputs.of(model, dataset)
     nodes = drawn.tree_
     splits = np.flatnonzero(nodes.feature >= 0)
     features = nodes.feature[splits]
     # The tree splits standardized values.
-    nodes.threshold[splits] = nodes.threshold[splits] * scaler.scale_[features] + scaler.mean_[features]
+    nodes.threshold[splits] = nodes.threshold[splits] * inputs.scale[features] + inputs.mean[features]
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     # scikit-learn measures the boxes with a renderer.
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     boxes = plot_tree(
-        drawn, max_depth=depth, feature_names=list(current().feature_names), class_names=_outcomes(),
+        drawn, max_depth=depth, feature_names=list(inputs.names), class_names=_outcomes(),
         impurity=False, proportion=True, rounded=True, filled=True, precision=2, fontsize=7, ax=axes,
     )  # fmt: skip
     for box in boxes:
@@ -209,23 +216,25 @@ def _node_text(text: str) -> str:
     return re.sub(r"(?<=\d)\.(?=\d)", ",", text).replace("<=", "≤").replace("True", "sim").replace("False", "não")
 
 
-def importances(model: Pipeline, table: pd.DataFrame) -> Figure:
+def importances(model: Pipeline, table: pd.DataFrame, dataset: Dataset) -> Figure:
     """Plot the permutation importance of each feature: the increase of the log loss when its values are shuffled.
 
     Parameters
     ----------
     model : sklearn.pipeline.Pipeline
     table : pandas.DataFrame
-        The features and ``shot_made_flag`` of test rows.
+        The features and the target of test rows.
+    dataset : Dataset
+        The description of the version, with its categories.
     """
-    dataset = current()
-    names = list(dataset.feature_names)
+    encoder = encoder_of(dataset)
+    names = encoder.input_names
     found = permutation_importance(
-        model, table[names].to_numpy(dtype=float), table[dataset.target.name].to_numpy(dtype=float),
+        model, encoder.inputs(table), table[dataset.target.name].to_numpy(dtype=float),
         scoring="neg_log_loss", n_repeats=5, random_state=0,
     )  # fmt: skip
     order = np.argsort(found.importances_mean)
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = Figure(figsize=(8, max(3.0, 0.3 * len(names))), layout="constrained")
     axes = figure.subplots()
     axes.barh(
         [names[place] for place in order], found.importances_mean[order], xerr=found.importances_std[order],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from data.datasets import current, worded_in_portuguese
 from serving import registry
 
 STEP, FILE = "step", "file"
@@ -16,8 +17,8 @@ _UNIT_X, _UNIT_Y = _WIDTH + _GAP_X, _HEIGHT + _GAP_Y
 _LINE = 17
 _CYLINDER = 7
 _SHORT = 12
-_MODEL = "{model}"
-"""Placeholder for the name of the registered model."""
+_MODEL, _DEV, _PROD = "{model}", "{dev}", "{prod}"
+"""Placeholders for the names of the registered model and of the raw tables."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,15 @@ class Edge:
     label: str = ""
     loops: bool = False
 
+    @property
+    def text(self) -> str:
+        """The label in the words of the dataset."""
+        return worded_in_portuguese(self.label)
+
 
 NODES = (
     Node("aquisicao", ("Aquisicao", "obtém e verifica os arquivos"), STEP, 0, 0),
-    Node("brutos", ("dataset_kobe_dev.parquet", "dataset_kobe_prod.parquet"), FILE, 1, 0),
+    Node("brutos", (_DEV, _PROD), FILE, 1, 0),
     Node("preparacao", ("PreparacaoDados", "seleciona, filtra, separa"), STEP, 0, 1),
     Node("tabelas", ("data_filtered, base_train,", "base_test, base_prod"), FILE, 1, 1),
     Node("treinamento", ("Treinamento", "PyCaret e scikit-learn"), STEP, 0, 2),
@@ -102,7 +108,7 @@ def mermaid() -> str:
         lines.append(f'    {node.id}{opening}"{label}"{closing}')
     for edge in EDGES:
         arrow = "-.->" if edge.loops else "-->"
-        label = f'|"{edge.label}"|' if edge.label else ""
+        label = f'|"{edge.text}"|' if edge.text else ""
         lines.append(f"    {edge.source} {arrow}{label} {edge.target}")
     return "\n".join(lines)
 
@@ -126,7 +132,13 @@ def svg() -> Markup:
 
 
 def _lines(node: Node) -> list[str]:
-    return [" ".join(line.replace(_MODEL, registry.model()).split()) for line in node.lines]
+    dev, prod = current().raw_tables
+    names = {_MODEL: registry.model(), _DEV: dev, _PROD: prod}
+    return [" ".join(names[line].split()) if line in names else _line(line) for line in node.lines]
+
+
+def _line(line: str) -> str:
+    return " ".join(worded_in_portuguese(line).replace(_MODEL, registry.model()).split())
 
 
 def _description(places: dict[str, Node]) -> str:
@@ -135,7 +147,7 @@ def _description(places: dict[str, Node]) -> str:
     for edge in EDGES:
         source, target = (" ".join(_lines(places[node])) for node in (edge.source, edge.target))
         back = " de volta" if edge.loops else ""
-        sentences.append(f"De {source}{back} para {target}{f': {edge.label}' if edge.label else ''}.")
+        sentences.append(f"De {source}{back} para {target}{f': {edge.text}' if edge.text else ''}.")
     return " ".join(sentences)
 
 
@@ -191,10 +203,10 @@ def _corners(edge: Edge, places: dict[str, Node]) -> list[tuple[float, float]]:
 
 def _label(edge: Edge, places: dict[str, Node]) -> Markup:
     """The label in the middle of the longest part of its arrow, between two rows of boxes where it is a long one."""
-    if not edge.label:
+    if not edge.text:
         return Markup("")
     parts = itertools.pairwise(_corners(edge, places))
     (x0, y0), (x1, y1) = max(parts, key=lambda part: math.dist(*part))
     middle = (y0 + y1) / 2
-    x, y = _place((x0 + x1) / 2, middle - 0.04 if len(edge.label) < _SHORT else math.floor(middle) + 0.8)
-    return Markup('<text class="label" x="{}" y="{}">{}</text>').format(x, y, edge.label)
+    x, y = _place((x0 + x1) / 2, middle - 0.04 if len(edge.text) < _SHORT else math.floor(middle) + 0.8)
+    return Markup('<text class="label" x="{}" y="{}">{}</text>').format(x, y, edge.text)

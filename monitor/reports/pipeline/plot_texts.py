@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
+from data.datasets import Dataset, current, default, worded, worded_in_portuguese
 from monitor.portuguese import numbers
 
 ZONES: Mapping[str, str] = {
@@ -32,6 +34,10 @@ _PLOT_TEXTS: Mapping[str, str] = {
     r"(.+), degrees": r"\1, graus",
     r"(.+), minutes": r"\1, minutos",
     r"(.+), feet": r"\1, pés",
+    r"(.+), tenths of a foot": r"\1, décimos de pé",
+    r"(.+), seconds": r"\1, segundos",
+    r"(.+), days": r"\1, dias",
+    r"(.+), years": r"\1, anos",
     r"FG% by zone": "Proporção de cestas por zona",
     r"FG% by distance": "Proporção de cestas por distância",
     r"FG%": "proporção de cestas",
@@ -94,7 +100,20 @@ def localize(figure: Figure) -> Figure:
 
 
 def _plot_text(text: str) -> str:
-    for pattern, replacement in _PLOT_TEXTS.items():
+    for pattern, replacement in _plot_texts(current()):
         if re.fullmatch(pattern, text):
             return numbers(re.sub(rf"^{pattern}$", replacement, text))
     return text
+
+
+@lru_cache(maxsize=8)
+def _plot_texts(dataset: Dataset) -> list[tuple[str, str]]:
+    """Patterns and replacements in the words of a dataset."""
+    escaped = dataset.model_copy(
+        update={name: re.escape(getattr(dataset, name)) for name in ("positive", "negative", "row", "rows", "rate")}
+    )
+    negative = "erro" if dataset.rows == default().rows else dataset.negative
+    return [
+        (worded(pattern, escaped), worded_in_portuguese(re.sub(r"^erro\b", negative, replacement), dataset))
+        for pattern, replacement in _PLOT_TEXTS.items()
+    ]

@@ -21,7 +21,9 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from data.datasets import Dataset, current, default, worded_in_portuguese
+from data.datasets import Dataset, Rows, current, default, processed_folder, raw_folder, worded_in_portuguese
+from data.datasets.loader import DEFAULT
+from data.paths import ROOT
 from monitor import portuguese
 from monitor.metrics.intervals import CONFIDENCE
 from monitor.reports import split_sensitivity
@@ -58,6 +60,7 @@ MLFLOW_PAGES = {
 """Caption of each image of a page, and what the page shows."""
 
 _FOLDER = Path(__file__).parent
+_MAX_COEFFICIENTS = 25
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DETAILS = re.compile(r"<details><summary>[\w .,-]*</summary>|</details>")
 _URL = re.compile(r"https://[\w.-]+(?::\d+)?/[\w./~-]+")
@@ -171,12 +174,54 @@ def markdown(facts: PipelineFacts) -> str:
         brutos=[Path(name).stem for name in current().raw_tables],
         categorias=[column.name for column in current().categorical],
         tem_quadra=current().court is not None,
+        **_words(current()),
         titulo=_title(current()),
         servir=_in_fence(commands.serve()),
         variacao=_variation_in(facts.own),
     )
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     return text if current().rows == default().rows else worded_in_portuguese(text)
+
+
+def _words(dataset: Dataset) -> dict[str, object]:
+    """The words and facts of the sections that are of this dataset only."""
+    has_court = dataset.court is not None
+    return {
+        "e_o_enunciado": dataset.name == DEFAULT,
+        "divisao_do_teste": dataset.test.strategy,
+        "tem_grupos": dataset.group is not None,
+        "grupo": "jogo" if has_court else "grupo",
+        "grupos": "jogos" if has_court else "grupos",
+        "tem_distancia": dataset.court is not None and dataset.court.distance in dataset.feature_names,
+        "positivo": "cesta" if dataset.rows == default().rows else dataset.positive,
+        "negativo": "erro" if dataset.rows == default().rows else dataset.negative,
+        "opcionais": [column.name for column in dataset.features if column.nullable],
+        "partes": _parts(dataset),
+        "pasta_bruta": raw_folder().relative_to(ROOT).as_posix(),
+        "pasta_preparada": processed_folder().relative_to(ROOT).as_posix(),
+        "max_coeficientes": _MAX_COEFFICIENTS,
+    }
+
+
+def _parts(dataset: Dataset) -> Markup:
+    """Which rows are production, and which are development."""
+    for part, names in (
+        (dataset.production, ("a produção", "o desenvolvimento")),
+        (dataset.development, ("o desenvolvimento", "a produção")),
+    ):
+        if part.column:
+            return Markup(f"{names[0]} são os registros com {_selection(part)}; {names[1]} são os outros")  # noqa: S704 escaped
+    share = formats.percent(dataset.production.share or 0.2, 0)
+    which = f"os {share} mais recentes dos registros" if dataset.time else f"{share} dos registros, sorteados"
+    return Markup(f"a produção são {which}; o desenvolvimento são os outros")  # noqa: S704 digits
+
+
+def _selection(rows: Rows) -> Markup:
+    texts = [Markup(" ou ").join(formats.code(str(value)) for value in rows.values)] if rows.values else []
+    for words, end in (("a partir de", rows.since), ("antes de", rows.until)):
+        if end is not None:
+            texts.append(Markup("{} {}").format(words, formats.code(str(end))))
+    return formats.code(rows.column) + " " + Markup(", ").join(texts)
 
 
 def _title(dataset: Dataset) -> str:
@@ -304,7 +349,7 @@ def _splits(preparation: RunFacts, own: RunFacts) -> list[dict[str, object]]:
         return []
     has_games, by_group = bool(own.metrics_like("resplit_time_")), current().test.strategy == "group"
     schemes = split_sensitivity.split_schemes(float(size), has_games=has_games, by_group=by_group)
-    return [{"scheme": each, "label": figures.SPLITS[each.name]} for each in schemes]
+    return [{"scheme": each, "label": figures.split_label(each.name)} for each in schemes]
 
 
 def _reason(text: Text) -> Text:

@@ -15,13 +15,15 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from mlflow import MlflowClient
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from data.datasets import default
+from data.datasets import VARIABLE, Dataset, current, default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from monitor import portuguese
@@ -30,10 +32,12 @@ from monitor.health.status import CheckStatus, run_checks
 from monitor.reports.pipeline import (
     artifacts,
     collect,
+    evidence,
     figures,
     flow,
     formats,
     lineage,
+    plot_texts,
     rendering,
     rubric,
     sources,
@@ -54,6 +58,8 @@ from monitor.store import records
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from serving import registry
+from serving.model.packaging import encoder_of
+from steps.training.pipelines import Inputs, with_preprocessing
 from tests.evaluations import batch, evaluation, population
 from tests.operation_store import backtest_record, log_backtest, log_decision
 from tests.report_store import ORIGIN, STEPS, fill, run_named
@@ -223,7 +229,7 @@ def test_plots_show_every_row_of_the_public_files() -> None:
 def test_boxes_of_the_tree_do_not_overlap() -> None:
     model = make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=5, random_state=0))
     rows = population()
-    figure = figures.tree(model.fit(rows[list(FEATURES)].to_numpy(), rows[TARGET]))
+    figure = figures.tree(model.fit(rows[list(FEATURES)].to_numpy(), rows[TARGET]), default())
     figure.canvas.draw()
     boxes = [
         patch.get_window_extent()
@@ -796,3 +802,135 @@ def test_a_missing_tag_or_parameter_is_a_missing_value() -> None:
     assert isinstance(VersionFacts("3").tag("gate"), Missing)
     assert isinstance(RunFacts(MONITORING).param("current"), Missing)
     assert RunFacts(MONITORING, params={"log": ""}).param("log") == ""
+
+
+# Another dataset
+
+
+ORDERS = """
+[dataset]
+name = "orders"
+positive = "returned"
+negative = "kept"
+row = "order"
+rows = "orders"
+rate = "return rate"
+
+[production]
+column = "season"
+since = "2026"
+
+[test]
+strategy = "group"
+
+[columns.weight]
+role = "feature"
+kind = "float"
+nullable = true
+
+[columns.channel]
+role = "feature"
+kind = "category"
+categories = ["web", "the store"]
+
+[columns.season]
+role = "pass_through"
+kind = "string"
+
+[columns.customer]
+role = "group"
+kind = "string"
+
+[columns.returned]
+role = "target"
+kind = "boolean"
+"""
+
+
+@pytest.fixture
+def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """A dataset without a court whose test is whole groups, as the one of this process."""
+    path = tmp_path / "orders.toml"
+    path.write_text(ORDERS, encoding="utf-8")
+    monkeypatch.setenv(VARIABLE, str(path))
+    return current()
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_report_of_another_dataset_holds_what_is_true_of_it(whole: ReportContent) -> None:
+    own = {**whole.facts.own.metrics, "games": 9.0, "games_on_both_sides": 0.0, "test_rows_in_shared_games": 0.0}
+    text = rendering.markdown(replace(whole.facts, own=replace(whole.facts.own, metrics=own)))
+    prepared = section_of(text, "6. Preparação dos dados")
+    assert "dos registros filtrados, em grupos inteiros" in prepared
+    assert "a **divisão por grupo** não põe registros parecidos" in prepared
+    assert "folds, por grupo) usa só" in prepared
+    assert "**Grupos de um só lado.**" in prepared
+    assert "a produção são os registros com `season` a partir de `2026`" in prepared
+    assert "(weight pode ser nula)" in prepared
+    assert "`data/processed/orders/data_filtered.parquet`" in prepared
+    assert "o registro é returned ou kept?" in text
+    of_the_brief = (
+        r"estratifica(?!da, efeito)|[Ss]eis variáveis|dataset_kobe|shot_type|[Dd]istância|quadra|por arremesso"
+    )
+    assert re.findall(of_the_brief, text.partition("## Apêndice")[0].partition("## 1. ")[2]) == []
+    assert "development.parquet" in str(flow.svg())
+    assert "dataset_kobe" not in str(flow.svg())
+    assert "novos orders e rótulos" in str(flow.svg())
+
+
+@pytest.mark.usefixtures("orders")
+def test_plots_of_another_dataset_are_in_its_words() -> None:
+    axes = Figure().subplots()
+    axes.set(title="Orders by feature and class", xlabel="P(returned)", ylabel="kept (12%)")
+    plot_texts.localize(axes.figure)
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == (
+        "Orders por variável e resultado",
+        "P(returned)",
+        "kept (12%)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        ("K205", "no row has an unknown category", "nenhum registro tem uma categoria desconhecida"),
+        (
+            "K205",
+            "more unknown categories than on the reference: 9 rows have an unknown category of x: 'to'",
+            "mais categorias desconhecidas do que na referência: 9 registros têm uma categoria desconhecida de x: 'to'",
+        ),
+        (
+            "K206",
+            "2 rows have a null of home town: not significantly more than on the reference",
+            "2 registros têm um valor nulo de home town: não significativamente mais do que na referência",
+        ),
+        (
+            "K201",
+            "1 of 3 features have drifted, home town most: Jensen-Shannon distance 0.25",
+            "1 de 3 variáveis têm drift, a maior é home town: distância de Jensen-Shannon 0,25",
+        ),
+        ("K202", "P(returned) has not drifted", "P(cesta) não tem drift"),
+    ],
+)
+def test_messages_about_categories_and_nulls_are_in_portuguese(code: str, message: str, shown: str) -> None:
+    assert portuguese.check_message(code, message) == shown
+    assert code in portuguese.CHECKS
+
+
+def test_coefficients_and_the_tree_name_categories_and_nulls(orders: Dataset) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"weight": random.normal(5, 2, 400), "channel": random.choice(["web", "the store"], 400)})
+    rows.loc[::9, "weight"] = np.nan
+    returned = (rows["channel"] == "web").to_numpy() & (random.random(400) < 0.8)
+    inputs = encoder_of(orders).inputs(rows)
+    for model_id, estimator in (("lr", LogisticRegression()), ("dt", DecisionTreeClassifier(max_depth=2))):
+        model = with_preprocessing(model_id, estimator, Inputs.of(orders)).fit(inputs, returned)
+        if model_id == "lr":
+            names = [name for name, _ in evidence.coefficients(model, orders)]
+            assert set(names) == {"weight", "weight: nulo", "channel: web", "channel: the store"}
+            assert names[0].startswith("channel: ")
+        else:
+            drawn = {text.get_text() for text in figures.tree(model, orders).axes[0].texts}
+            assert any(text.startswith("channel: ") for text in drawn)
+        shown = figures.importances(model, rows.assign(returned=returned), orders).axes[0]
+        assert [label.get_text() for label in shown.get_yticklabels()] == ["weight", "channel"]
