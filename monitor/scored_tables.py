@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from data.cli.console import warn
-from data.datasets import Column, Dataset
+from data.datasets import Column, Dataset, for_dataset
 from data.errors import TableError
 from data.schema import FORMER_IN_TRAINING, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY
 from data.storage.dataset_reader import DatasetReader, chart_hint, read_labels
@@ -113,6 +113,9 @@ def validate_scored_table(table: pd.DataFrame, path: Path, dataset: Dataset) -> 
         found = ", ".join(map(str, table.columns)) or "no columns"
         wanted = f"expected rows with the columns {', '.join(names)}"
         hint = chart_hint(table.columns, display_path(path), dataset)
+        if not hint and missing and len(table):
+            again = for_dataset("mlflow run . -e main")
+            hint = f" Missing: {', '.join(missing)}. If the description has changed since, train again: {again}"
         message = f"{display_path(path)}: {wanted}; found {len(table):,} with {found}{hint and '.'}{hint}"
         raise TableError(message)
     if target not in table:

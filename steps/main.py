@@ -12,7 +12,7 @@ from rich.table import Table
 
 from data.acquisition.provenance import Provenance
 from data.cli.console import brief, console, info, suppress_output
-from data.datasets import processed_folder
+from data.datasets import current, processed_folder
 from data.engines.choice import LOCAL
 from data.errors import KobeShotError
 from data.preparation.contract import PreparationResult
@@ -94,6 +94,10 @@ def run(config: MainConfig) -> None:
 
 def _decide(dataset: str) -> None:
     """Log a decision of the retraining policy, as a dry run; a table without times has none."""
+    if current().time is None:
+        why = f"{current().name} has no column of role 'time'; the inference log has times: -P current=log"
+        info("Not decided:", f"whether to retrain ({why})")
+        return
     try:
         with suppress_output():
             decided = retreino.run(RetreinoConfig(mode="dry_run", dataset=dataset))

@@ -1,6 +1,7 @@
 """Paths and checksums of the tables that ``preparacao`` and ``aplicacao`` write."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,33 @@ def require_described(table: pd.DataFrame, dataset: Dataset | None = None) -> No
         f"{for_dataset('mlflow run . -e preparacao')}"
     )
     raise StaleDataError(message)
+
+
+def require_prod_features(names: Iterable[str], dataset: Dataset, of: str) -> None:
+    """Raise if the prepared prod table lacks features, which were added to or removed from the description since.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Columns of the table.
+    dataset : Dataset
+        Description of what scores the table, or of this process.
+    of : str
+        What needs the features, for the message.
+
+    Raises
+    ------
+    StaleDataError
+        With the features that are missing.
+    """
+    known = set(names)
+    missing = [name for name in dataset.feature_names if name not in known]
+    if missing:
+        message = (
+            f"expected a prepared prod table with the features of {of}; found one without {', '.join(missing)}: the "
+            f"description has changed since. Train again: {for_dataset('mlflow run . -e main')}"
+        )
+        raise StaleDataError(message)
 
 
 def read_ids(manifest: Manifest, name: str) -> "pd.Series[Any] | None":

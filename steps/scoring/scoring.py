@@ -12,7 +12,7 @@ import pandas as pd
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
 from data.datasets import current
-from data.preparation.manifest import PROD, read_manifest, verified_path
+from data.preparation.manifest import PROD, prepared_path, read_manifest, require_prod_features, verified_path
 from data.schema import PROBABILITY
 from data.spark import session as spark
 from data.storage.dataset_reader import DatasetReader
@@ -107,8 +107,21 @@ def _check(config: BatchScoringConfig, name: str) -> None:
         read_manifest()
     if not config.endpoint:
         registry.require_champion()
+    if not config.table:
+        _require_features(with_champion=not config.endpoint)
     config.check()
     ensure_writable(config.target)
+
+
+def _require_features(*, with_champion: bool) -> None:
+    """Raise if the prepared table is not one of the description, or lacks a feature of the champion."""
+    if not prepared_path(PROD).exists():
+        return
+    names = TableReader(prepared_path(PROD)).names
+    require_prod_features(names, current(), f"the description of {current().name}")
+    if with_champion:
+        version = registry.champion_number()
+        require_prod_features(names, dataset_of(version), f"champion version {version}")
 
 
 def _source_records(config: BatchScoringConfig, name: str) -> Iterator[Record]:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from data.cli.config import parse_args
-from data.errors import KobeShotError, TableError
+from data.datasets import default
+from data.errors import KobeShotError, StaleDataError, TableError
 from data.preparation.manifest import PREDICTIONS, PROD, prepared_path
 from data.schema import PROBABILITY, TARGET
 from data.spark import session
@@ -152,6 +153,24 @@ def test_a_table_of_a_database_is_scored_and_named_in_its_run(tmp_path: Path, st
     run = mlflow.get_run(mlflow.last_active_run().info.run_id)
     assert run.data.tags[tags.GIVEN_TABLE] == location
     assert location in run.inputs.dataset_inputs[0].dataset.source
+
+
+@pytest.mark.parametrize("of", ["the description of kobe", "champion version 1"])
+def test_a_prod_table_without_a_feature_of_the_description_or_the_champion_is_not_scored(
+    tmp_path: Path, store_with_models: LoggedModels, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    registry.promote(store_with_models.register(GOOD), "the only one")
+    prod, kobe = tmp_path / "base_prod.parquet", default()
+    shots(50).drop(columns="period").to_parquet(prod, index=False)
+    monkeypatch.setattr(scoring, "prepared_path", lambda _: prod)
+    monkeypatch.setattr(scoring, "read_manifest", lambda: None)
+    if of == "champion version 1":
+        columns = tuple(column for column in kobe.columns if column.name != "period")
+        described = kobe.model_copy(update={"columns": columns, "slices": ()})
+        monkeypatch.setattr(scoring, "current", lambda: described)
+    message = rf"with the features of {of}; found one without period: the description has changed since. Train again"
+    with pytest.raises(StaleDataError, match=message):
+        aplicacao.run(AplicacaoConfig(mode="batch", out=str(tmp_path / "out.parquet")))
 
 
 @pytest.mark.parametrize("kept", [slice(-50), slice(100)])

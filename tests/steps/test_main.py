@@ -1,11 +1,13 @@
 """What ``main`` changes when one of its steps fails: the steps are mocks, the registry is a real one."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 
+from data.datasets import VARIABLE
 from serving import registry
 from steps import main
 from steps.main import MainConfig
@@ -75,3 +77,20 @@ def test_a_failure_of_monitoring_or_report_keeps_the_new_champion_and_prints_the
     assert f"version {now.champion} is champion" in message
     assert "mlflow run . -e monitoramento" in message
     assert "mlflow run . -e relatorio" in message
+
+
+@pytest.mark.usefixtures("store")
+def test_a_dataset_without_times_has_no_decision_and_no_failed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "timeless.toml"
+    path.write_text(
+        '[dataset]\nname = "timeless"\n[columns.weight]\nrole = "feature"\nkind = "float"\n'
+        '[columns.broken]\nrole = "target"\nkind = "boolean"\n'
+    )
+    monkeypatch.setenv(VARIABLE, str(path))
+    decided = Mock()
+    monkeypatch.setattr("steps.retreino.run", decided)
+    main._decide(str(path))  # noqa: SLF001 all of main takes a minute
+    decided.assert_not_called()
+    assert "Not decided: whether to retrain (timeless has no column of role 'time'" in capsys.readouterr().out

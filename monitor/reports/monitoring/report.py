@@ -17,7 +17,7 @@ from monitor.charts.court_rows import has_place, on_court
 from monitor.charts.drift_rows import drift_rows, sparkline
 from monitor.charts.trust_court import trust_court
 from monitor.charts.trust_court_image import image as court_image
-from monitor.health.actions import ACTIONS
+from monitor.health.actions import action
 from monitor.health.cause import cause, expected_and_actual
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import CheckStatus
@@ -68,7 +68,7 @@ def report(
         expected=expected_and_actual(record),
         court=_court(evaluation, record, why.sentence.text()),
         drifted=_drifted(evaluation, record),
-        todo=[(check, ACTIONS.get(check["code"], "")) for check in alarms],
+        todo=[(check, action(check["code"])) for check in alarms],
         history=[run for run in history if run.health][:_RUNS_SHOWN],
         model=registry.model(),
         words={each: worded(each, evaluation.dataset) for each in ("FG%", "P(made)", "shots")},
