@@ -35,6 +35,8 @@ _DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
 _OTHER_DATE = r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}([T ].*)?"
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TIME = re.compile(r"(.*_)?(time|timestamp|ts|at|epoch|unix|date|datetime|created|updated|when|on)(_(utc|ms|us|ns|s))?")
+_DIGITS, _LEADING_ZERO, _MAX_DIGITS = r"\d+", r"0\d+", 18
+_MAX_DAY, _MONTHS = 31, 12
 _ISO = "2013-10-29"
 _SINCE_1970 = "since 1970"
 _MIN_IN_ORDER = 0.99
@@ -163,7 +165,7 @@ def _guess(name: str, raw_name: str, column: pa.ChunkedArray) -> Guess:
             reason = f"dates, {values.min()[:10]} to {values.max()[:10]}"
             return Guess(name, raw_name, "feature", "date", (reason,), values, column.length() - len(values))
         numbers = pd.to_numeric(values.str.replace(r"^([+-]?\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce")
-        is_text = not len(values) or bool(numbers.isna().any())
+        is_text = not len(values) or bool(numbers.isna().any()) or _are_codes(name, values)
     else:
         numbers = values = values.dropna()
     nulls = column.length() - len(values)
@@ -183,6 +185,16 @@ def _guess(name: str, raw_name: str, column: pa.ChunkedArray) -> Guess:
     return Guess(name, raw_name, "feature", "integer" if is_integer else "float", (reason,), numbers, nulls)
 
 
+def _are_codes(name: str, values: "pd.Series[str]") -> bool:
+    """Whether strings of digits are codes: a number does not begin with 0, and an id has a place in 64 bits."""
+    if not values.str.fullmatch(_DIGITS).all():
+        return False
+    if values.str.len().max() > _MAX_DIGITS:
+        return True
+    is_id = is_id_name(name) and values.astype("int64").nunique() == len(values)
+    return not is_id and bool(values.str.fullmatch(_LEADING_ZERO).any())
+
+
 def _unit_since_1970(name: str, numbers: "pd.Series[float]") -> str:
     """The unit of integers that count from 1970 by their name and their size; empty for others."""
     if not _TIME.fullmatch(name):
@@ -193,14 +205,22 @@ def _unit_since_1970(name: str, numbers: "pd.Series[float]") -> str:
 
 def _text_kind(values: "pd.Series[str]") -> tuple[Kind, str]:
     distinct = values.nunique()
+    if len(values) and values.str.fullmatch(_OTHER_DATE).all():
+        return "string", f"dates such as {values.iloc[0]}, which are read as {_ISO} only: {_other_dates(values)}"
+    if values.str.fullmatch(_DIGITS).all() and distinct > MAX_CATEGORIES:
+        return "string", f"{distinct:,} distinct codes of digits, which are no numbers"
     if {value.lower() for value in values.unique()[: _CLASSES + 1]} in _BOOLEANS:
         return "boolean", f"{' and '.join(sorted(values.unique()))} only"
     if distinct <= MAX_CATEGORIES and distinct * _ROWS_PER_CATEGORY <= len(values):
         return "category", f"{distinct} distinct strings"
-    reason = f"{distinct:,} distinct strings in {len(values):,} rows"
-    if len(values) and values.str.fullmatch(_OTHER_DATE).all():
-        return "string", f"{reason}: dates such as {values.iloc[0]}, which are read as {_ISO} only"
-    return "string", reason
+    return "string", f"{distinct:,} distinct strings in {len(values):,} rows"
+
+
+def _other_dates(values: "pd.Series[str]") -> str:
+    """What to do with dates that are not in ISO's order: how pandas reads them."""
+    parts = values.str.extract(r"^(\d+)\D(\d+)").astype(int)
+    option = "" if (parts[0] > _MAX_DAY).any() or (parts[1] > _MONTHS).any() else ", dayfirst=True"
+    return f"write them so, for example with pandas.to_datetime(column{option}), and give the kind date"
 
 
 def _target(guesses: Sequence[Guess], target: str, table: str) -> Guess:

@@ -123,7 +123,37 @@ def test_the_time_is_in_the_order_of_the_rows_as_a_date_or_as_a_number(tmp_path:
 def test_dates_in_another_order_are_named_as_such(table: pd.DataFrame, tmp_path: Path) -> None:
     days = pd.to_datetime(table["visited on"]).dt.strftime("%d/%m/%Y")
     _, text = proposed(table.assign(**{"visited on": days}), tmp_path)
-    assert "dates such as 01/01/2020, which are read as 2013-10-29 only" in text
+    assert "dates such as 01/01/2020, which are read as 2013-10-29 only: write them so, for example with" in text
+    assert "pandas.to_datetime(column, dayfirst=True)" in text
+
+
+def test_few_dates_in_another_order_are_no_categories(table: pd.DataFrame, tmp_path: Path) -> None:
+    days = np.where(np.arange(ROWS) % 2, "31.12.2020", "01.02.2021")
+    dataset, text = proposed(table.assign(day=days), tmp_path)
+    assert dataset.column("day").role == "pass_through"
+    assert "dates such as 01.02.2021" in text
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind", "role"),
+    [
+        ([f"{number:08d}" for number in range(ROWS)], "string", "pass_through"),
+        ([f"{number % 5:03d}" for number in range(ROWS)], "category", "feature"),
+        ([f"9{number:020d}" for number in range(ROWS)], "string", "pass_through"),
+    ],
+)
+def test_strings_of_digits_that_are_codes_are_no_numbers(
+    table: pd.DataFrame, tmp_path: Path, codes: list[str], kind: str, role: str
+) -> None:
+    dataset, _ = proposed(table.assign(account=codes), tmp_path)
+    assert (dataset.column("account").kind, dataset.column("account").role) == (kind, role)
+    assert dataset.id.name == "visit_id"
+
+
+def test_an_id_of_digits_with_zeros_before_them_is_an_id(table: pd.DataFrame, tmp_path: Path) -> None:
+    codes = [f"{number:08d}" for number in range(ROWS)]
+    dataset, _ = proposed(table.assign(**{"Visit-ID": codes}), tmp_path)
+    assert dataset.id.name == "visit_id"
 
 
 def test_two_columns_of_one_name_are_an_error(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -15,7 +15,16 @@ from monitor.health.status import CheckResult, CheckStatus, HealthStatus, run_ch
 from monitor.metrics.intervals import relative_degradation
 from monitor.store.records import Promotion
 from serving.client.probe import EndpointInfo
-from tests.evaluations import CHAMPION, NOW, batch, evaluation, population, sixty_percent_accurate, with_accuracy
+from tests.evaluations import (
+    CHAMPION,
+    NOW,
+    batch,
+    evaluation,
+    population,
+    reference_data,
+    sixty_percent_accurate,
+    with_accuracy,
+)
 
 WARNING, RETRAIN = CheckStatus.WARNING, CheckStatus.FAILED
 URL = "http://127.0.0.1:5001"
@@ -380,6 +389,21 @@ def test_k301_is_skipped_for_few_rows_and_for_out_of_support_rows() -> None:
     assert_skipped(run("K301", evaluation(partly)), "their performance cannot be estimated without labels")
 
 
+@pytest.mark.parametrize(("predicted", "status"), [(2, CheckStatus.PASSED), (400, RETRAIN)])
+def test_k301_an_f1_that_may_be_zero_on_the_reference_is_no_alarm(predicted: int, status: CheckStatus) -> None:
+    reference, random = batch(3_000), np.random.default_rng(0)
+    probability = np.where(np.arange(3_000) < predicted, 0.6, 0.4)
+    labels = (random.random(3_000) < probability).astype(float)
+    labels[:2] = 1.0
+    table = reference.assign(**{PROBABILITY: probability, PREDICTION: (probability >= 0.5).astype(int), TARGET: labels})
+    data = ReferenceData(population().head(4_000), table, default(), name="base_test")
+    rows = batch(1_000, seed=2).assign(**{PROBABILITY: 0.4, PREDICTION: 0, TARGET: np.nan})
+    found = run("K301", evaluation(rows, against=data))
+    assert data.performance.metrics["f1_score"] > 0
+    assert found.status == status
+    assert ("f1_score is worse by 100%" in found.message) == found.status.is_alarm
+
+
 # K401 Model age
 
 
@@ -609,3 +633,58 @@ def test_of_the_labels_of_a_sampled_batch_those_of_the_selected_version_count() 
     labels = batch(4).assign(**{MODEL_VERSION: pd.array([7, 8, None, 7], dtype="Int64")})
     assert selected.of(labels)[MODEL_VERSION].tolist() == [7, 7]
     assert len(selected.of(batch(4))) == 4
+
+
+# Limits of a description
+
+
+def described(against: ReferenceData, **limits: float) -> ReferenceData:
+    """A reference whose description has other limits."""
+    monitoring = default().monitoring.model_copy(update=limits)
+    dataset = default().model_copy(update={"monitoring": monitoring})
+    return ReferenceData(against.training, against.table, dataset, name=against.name)
+
+
+def unlabeled_third(rows: int = 900) -> pd.DataFrame:
+    table = batch(rows)
+    return table.assign(**{TARGET: table[TARGET].where(np.arange(rows) % 3 > 0)})
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "before", "after"),
+    [
+        ("K106", {"max_unlabeled": 0.2}, CheckStatus.PASSED, WARNING),
+        ("K106", {"label_delay_days": 30.0}, CheckStatus.PASSED, CheckStatus.SKIPPED),
+        ("K204", {"max_out_of_support": 0.01}, WARNING, RETRAIN),
+        ("K401", {"stale_after_days": 20.0}, CheckStatus.PASSED, WARNING),
+    ],
+)
+def test_a_limit_of_the_description_is_that_of_its_check(
+    code: str, limits: dict[str, float], before: CheckStatus, after: CheckStatus
+) -> None:
+    rows = unlabeled_third()
+    rows = rows.assign(time=(NOW - timedelta(days=10)).replace(tzinfo=None))
+    rows = rows.assign(period=np.where(np.arange(len(rows)) < 30, 10.0, rows["period"]))
+    against = reference_data()
+    found = [
+        run(code, evaluation(rows, against=each, live=ServingState(NOW, CHAMPION))).status
+        for each in (against, described(against, **limits))
+    ]
+    assert found == [before, after]
+
+
+@pytest.mark.parametrize(
+    ("share", "limits", "before", "after"),
+    [
+        (0.52, {"max_degradation": 0.11}, WARNING, RETRAIN),
+        (0.55, {"warning_degradation": 0.03}, CheckStatus.PASSED, WARNING),
+    ],
+)
+def test_a_degradation_is_an_alarm_above_the_limits_of_the_description(
+    share: float, limits: dict[str, float], before: CheckStatus, after: CheckStatus
+) -> None:
+    found = [
+        run("K101", graded(6_000, share, against=each)).status
+        for each in (sixty_percent_accurate(), described(sixty_percent_accurate(), **limits))
+    ]
+    assert found == [before, after]
