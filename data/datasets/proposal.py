@@ -186,7 +186,7 @@ def _guess(name: str, raw_name: str, column: pa.ChunkedArray) -> Guess:
 
 
 def _are_codes(name: str, values: "pd.Series[str]") -> bool:
-    """Whether strings of digits are codes: a number does not begin with 0, and an id has a place in 64 bits."""
+    """Whether strings of digits are codes: a number does not start with 0, and an id has a place in 64 bits."""
     if not values.str.fullmatch(_DIGITS).all():
         return False
     if values.str.len().max() > _MAX_DIGITS:

@@ -416,7 +416,7 @@ def _pycaret_experiment(
         train,
         target=target,
         # PyCaret needs a hold-out; the test rows stay unseen, and its results on these rows are not used.
-        test_data=train.head(len(train) // 10),
+        test_data=train.head(max(len(train) // 10, 1)),
         index=False,
         preprocess=not is_prepared,
         normalize=not is_prepared,

@@ -107,6 +107,11 @@ def test_more_folds_than_rows_of_a_result_are_refused(train: pd.DataFrame) -> No
         Tuner(few, cv_folds=5, n_iter=1, session_id=1, criterion="log_loss")
 
 
+def test_a_table_of_a_few_rows_is_trained_on(train: pd.DataFrame) -> None:
+    rows = pd.concat([train[train[TARGET] == label].head(4) for label in (0, 1)])
+    assert tuner_of(rows).tune("lr").pipeline.predict_proba(rows[list(FEATURES)].to_numpy()).shape == (8, 2)
+
+
 def candidate(name: str, **scores: float) -> Candidate:
     return Candidate(name, name, None, {}, {metric: (mean, 0.01) for metric, mean in scores.items()})
 
