@@ -1,9 +1,9 @@
 """Fixtures that several tests share."""
 
 import contextlib
-import gc
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from streamlit.components.v2 import manifest_scanner
 
 from data.simulation import synthetic
+from tests import fork_server
 from tests.preparation import once
 from tests.project import (
     FAST,
@@ -56,8 +57,8 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what lives until the end: PyCaret alone collects five times per model."""
-    gc.freeze()
+    """Spare the garbage collector what lives until the end, and an eighth of the CPU time of tests of a store."""
+    fork_server.collect_less()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -191,10 +192,11 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("production_server").url)
 
 
-def _after_main(factory: pytest.TempPathFactory, name: str, *parameters: str) -> tuple[Checkout, str]:
+def _after_main(
+    factory: pytest.TempPathFactory, name: str, run_main: Callable[[Checkout], "subprocess.CompletedProcess[str]"]
+) -> tuple[Checkout, str]:
     def make(folder: Path) -> None:
-        printed = ok(copy_project(folder).mlflow_run("main", *parameters))
-        folder.with_suffix(".printed").write_text(printed, encoding="utf-8")
+        folder.with_suffix(".printed").write_text(ok(run_main(copy_project(folder))), encoding="utf-8")
 
     folder = once(factory, name, make)
     return Checkout(folder), folder.with_suffix(".printed").read_text(encoding="utf-8")
@@ -202,13 +204,15 @@ def _after_main(factory: pytest.TempPathFactory, name: str, *parameters: str) ->
 
 @pytest.fixture(scope="session")
 def real_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
-    """A checkout after ``mlflow run . -e main`` on the real files, and what it printed; tests copy what they change."""
+    """A checkout after ``main`` on the real files, and what it printed; tests copy what they change."""
     if not REAL.is_dir():
         pytest.skip(f"the real files are not at {REAL}")
-    return _after_main(tmp_path_factory, "real", "-P", f"source={REAL}")
+    return _after_main(tmp_path_factory, "real", lambda checkout: checkout.step("main", "--source", str(REAL)))
 
 
 @pytest.fixture(scope="session")
 def synthetic_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
-    """The same of a short ``main`` on synthetic shots."""
-    return _after_main(tmp_path_factory, "synthetic", "-P", "source=synthetic", *FAST)
+    """The same of ``mlflow run . -e main``, short and on synthetic shots."""
+    return _after_main(
+        tmp_path_factory, "synthetic", lambda checkout: checkout.mlflow_run("main", "-P", "source=synthetic", *FAST)
+    )

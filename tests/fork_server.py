@@ -61,6 +61,12 @@ class _Request(NamedTuple):
     descriptors: tuple[int, int]
 
 
+def collect_less() -> None:
+    """Let the garbage collector start seldom, and not see what this process holds now: PyCaret collects for each model."""
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
 def end_with_parent() -> None:
     """Let this process get SIGTERM when its parent is killed."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -228,13 +234,15 @@ def _run(request: _Request) -> None:
 
 def _import_libraries() -> None:
     os.environ["PYCARET_CUSTOM_LOGGING_PATH"] = os.devnull
+    gc.disable()
     # PyCaret imports yellowbrick, which sets a style of its own for all of matplotlib.
     with mpl.rc_context():
         for library in _LIBRARIES:
             importlib.import_module(library)
     # Lists what all packages provide, once per process that loads a model.
     warn_dependency_requirement_mismatches(["mlflow"])
-    gc.freeze()
+    gc.enable()
+    collect_less()
 
 
 if __name__ == "__main__":

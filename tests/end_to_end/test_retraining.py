@@ -87,9 +87,7 @@ def assert_champion_is_served(client: MlflowClient) -> str:
 
 
 def test_a_retraining_trains_on_training_labels_and_is_evaluated_on_a_temporal_holdout(checkout: Checkout) -> None:
-    printed = ok(
-        checkout.mlflow_run("retreino", "-P", "mode=force", "-P", "models=lr", "-P", "n_iter=1", "-P", "cv_folds=2")
-    )
+    printed = ok(checkout.step("retreino", *FORCED))
     run = checkout.run("Retreino")
     assert "Decision 2: retrain (forced)" in printed
     assert run.data.tags["outcome"] in {"promoted", "rejected"}

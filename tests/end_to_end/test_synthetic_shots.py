@@ -121,7 +121,7 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
     table = pd.read_parquet(broken / "dataset_kobe_dev.parquet")
     table.assign(period=99).to_parquet(broken / "dataset_kobe_dev.parquet", index=False)
     processed = checkout.table("base_train")
-    result = checkout.mlflow_run("main", "-P", f"source={broken}", *FAST)
+    result = checkout.step("main", *FAST_OPTIONS[2:], "--source", str(broken))
     assert result.returncode != 0
     assert "dataset_kobe_dev.parquet violates the schema" in result.stdout + result.stderr
     assert "row 0, column period: found 99, expected an integer from 1 to 10" in result.stdout + result.stderr
@@ -154,7 +154,7 @@ def test_figures_of_a_given_endpoint_are_not_put_down_to_the_new_version(checkou
 
 def test_the_version_that_an_endpoint_returns_is_used(checkout: Checkout) -> None:
     with run_production_server(checkout) as server:
-        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={server.url}"))
+        ok(checkout.step("aplicacao", "--endpoint", server.url))
     assert checkout.run("PipelineAplicacao").data.tags["model_version"] == "1"
     assert set(checkout.table("predictions_prod")["model_version"]) == {1}
 
@@ -213,7 +213,7 @@ def test_a_wrong_parameter_of_mlflow_run_ends_before_any_work(checkout: Checkout
 def test_a_given_endpoint_is_used_and_left_running(checkout: Checkout) -> None:
     own = checkout.table("predictions_prod")
     with run_mlflow_server(checkout) as url:
-        ok(checkout.mlflow_run("aplicacao", "-P", f"endpoint={url}/invocations"))
+        ok(checkout.step("aplicacao", "--endpoint", f"{url}/invocations"))
         assert requests.get(f"{url}/ping", timeout=5).ok
     given = checkout.table("predictions_prod")
     pd.testing.assert_series_equal(given["probability"], own["probability"])
