@@ -62,7 +62,7 @@ class _Request(NamedTuple):
 
 
 def collect_less() -> None:
-    """Let the garbage collector start seldom, and spare it what this process holds; PyCaret starts it for each model."""
+    """Let the collector of garbage start seldom and spare what this process holds; PyCaret starts it for each model."""
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
 
