@@ -27,6 +27,12 @@ def store(table: pd.DataFrame, path: Path) -> None:
     pq.write_table(pa.table(arrays, names=[str(name) for name in table]), path)
 
 
+def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Assert as pandas does, which takes seconds for the texts of a large table, one by one, even if all are equal."""
+    if not found.equals(expected):
+        pd.testing.assert_frame_equal(found, expected)
+
+
 def check_raw(table: pd.DataFrame, name: str, *, also_required: Sequence[str] = ()) -> None:
     """Raise unless a table is valid."""
     with tempfile.TemporaryDirectory() as folder:

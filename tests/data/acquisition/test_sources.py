@@ -19,6 +19,7 @@ from data.storage.files import DiskFullError, sha256
 from data.storage.tables import TableWriter
 from tests.https import https_server, make_certificate
 from tests.project import REAL
+from tests.raw import assert_same
 
 NOWHERE = "https://127.0.0.1:9"
 
@@ -92,7 +93,7 @@ def test_a_table_of_many_chunks_is_split_like_one_chunk(
     monkeypatch.setattr(raw_tables, "CHUNK_ROWS", 700)
     acquire(path, raw)
     for name in FILES:
-        pd.testing.assert_frame_equal(pd.read_parquet(raw / name), pd.read_parquet(tmp_path / "whole" / name))
+        assert_same(pd.read_parquet(raw / name), pd.read_parquet(tmp_path / "whole" / name))
 
 
 def test_a_folder_of_parts_is_split_as_one_table(tmp_path: Path, raw: Path, shots: pd.DataFrame) -> None:
@@ -145,7 +146,7 @@ def test_large_simulations_are_folders_of_parts_and_marked_as_synthetic(
     (raw / "source.json").unlink()
     assert read_provenance(raw).location == "rows=70000 seed=3"
     table = pd.concat([pd.read_parquet(raw / name) for name in FILES]).sort_values("shot_id", ignore_index=True)
-    pd.testing.assert_frame_equal(table, synthetic.shots(70_000, 3))
+    assert_same(table, synthetic.shots(70_000, 3))
 
 
 def test_a_full_disk_raises_and_the_old_files_stay(

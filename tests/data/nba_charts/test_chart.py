@@ -17,7 +17,7 @@ from data.paths import ROOT
 from data.schema import COLUMNS, THREE_POINTS
 from data.simulation import synthetic
 from data.simulation.players import GUARD
-from tests.raw import check_raw
+from tests.raw import assert_same, check_raw
 
 PAGE = (ROOT / "docs" / "bring-your-own-data.md").read_text()
 NAME = "guard rows=800 seed=7"
@@ -80,9 +80,9 @@ def test_a_chart_of_the_public_shots_is_converted_to_the_public_files(
 def test_leading_zeros_lower_case_names_and_other_columns_have_no_effect(chart: pd.DataFrame, out: Path) -> None:
     expected = mapped(chart, out)
     other = chart.assign(GAME_ID=chart["GAME_ID"].astype(int), NOTE="x").rename(columns=str.lower)
-    pd.testing.assert_frame_equal(mapped(other.reset_index(names=""), out, "other.csv"), expected)
+    assert_same(mapped(other.reset_index(names=""), out, "other.csv"), expected)
     dashed = chart["GAME_DATE"].str.replace(r"(....)(..)(..)", r"\1-\2-\3", regex=True)
-    pd.testing.assert_frame_equal(mapped(chart.assign(GAME_DATE=dashed), out, "dashed.csv"), expected)
+    assert_same(mapped(chart.assign(GAME_DATE=dashed), out, "dashed.csv"), expected)
 
 
 def test_the_game_id_gives_the_season_and_the_playoffs(chart: pd.DataFrame, out: Path) -> None:
@@ -123,7 +123,7 @@ def test_charts_of_several_files_and_folders_become_one_table(chart: pd.DataFram
     config = parse_args(ShotChartConfig, [str(tmp_path / "seasons"), str(last), "--out", str(out)])
     shot_chart.run(config)
     expected.loc[300:499, "action_type"] = None
-    pd.testing.assert_frame_equal(pd.read_parquet(out), expected)
+    assert_same(pd.read_parquet(out), expected)
 
 
 def test_a_chart_of_many_chunks_is_converted_like_one_chunk(
@@ -131,7 +131,7 @@ def test_a_chart_of_many_chunks_is_converted_like_one_chunk(
 ) -> None:
     expected = mapped(chart, out)
     monkeypatch.setattr(shot_chart, "CHUNK_ROWS", 70)
-    pd.testing.assert_frame_equal(mapped(chart, out), expected)
+    assert_same(mapped(chart, out), expected)
     with pytest.raises(SchemaError, match=r"row 703, column period: found '?11"):
         mapped(chart.assign(PERIOD=np.where(chart.index == 703, 11, 1)), out)
     with pytest.raises(SchemaError, match=r"row 703, column GAME_DATE: found 'May'"):

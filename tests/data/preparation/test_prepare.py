@@ -24,6 +24,7 @@ from data.preparation.prepare import progress_total
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError, sha256
 from data.storage.tables import TableWriter
+from tests.raw import assert_same
 from tests.raw import prepare_locally as prepare
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
@@ -151,7 +152,7 @@ def test_a_large_table_is_written_in_parts(pair: Pair, raw: Path, out: Path, mon
     prepare(raw, out, PreparationParams())
     assert len(list((out / f"{FILTERED}.parquet").iterdir())) == 4
     for name, expected in in_memory(pair).items():
-        pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
+        assert_same(pd.read_parquet(out / f"{name}.parquet"), expected)
 
 
 def test_a_damaged_part_is_named(pair: Pair, raw: Path, out: Path) -> None:
@@ -194,7 +195,7 @@ def test_ids_whose_hashes_are_not_where_they_are_expected_are_split_too(pair: Pa
     write_pair(pair, raw)
     prepare(raw, out, PreparationParams())
     for name, expected in in_memory(pair).items():
-        pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
+        assert_same(pd.read_parquet(out / f"{name}.parquet"), expected)
 
 
 # Rows that violate the schema
@@ -226,7 +227,7 @@ def test_rows_that_violate_the_schema_go_to_a_table_of_rejects_with_the_reason(
     pd.testing.assert_frame_equal(rejects.drop(columns="reason"), came, check_dtype=False)
     rest = (dev.drop(index=[2, 1_500]), prod.drop(index=1))
     for name, expected in in_memory(rest).items():
-        pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), expected)
+        assert_same(pd.read_parquet(out / f"{name}.parquet"), expected)
 
 
 def test_without_rejects_there_is_no_table_of_rejects(pair: Pair, raw: Path, out: Path) -> None:

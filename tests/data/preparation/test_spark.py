@@ -25,7 +25,7 @@ from data.spark.session import SparkError, collect_rows
 from data.spark.tables import read, write
 from data.storage.files import parquet_files
 from data.storage.tables import TableReader
-from tests.raw import prepare_locally
+from tests.raw import assert_same, prepare_locally
 from tests.spark import needs_java, small_session
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def test_the_rows_their_order_and_the_counts_of_every_table_match_the_local_engi
     assert prepared.dropped["dropped_prod_rows"] > 0
     for name in (*TABLES, *IDS.values()):
         ours, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (out, local))
-        pd.testing.assert_frame_equal(ours, theirs)
+        assert_same(ours, theirs)
     for name in TABLES:
         assert len(pd.read_parquet(out / f"{name}.parquet")) == prepared.rows[name]
 
@@ -124,7 +124,7 @@ def test_the_real_rows_match_the_local_engine(
     assert prepared == prepare_locally(raw, tmp_path / "local", plan)
     for name in (*TABLES, *IDS.values()):
         ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
-        pd.testing.assert_frame_equal(ours, theirs)
+        assert_same(ours, theirs)
     classes = {0: 20_285 - prepared.made[FILTERED], 1: prepared.made[FILTERED]}
     tested = split.test_rows_per_class(classes, plan.test_size, plan.seed)
     assert (prepared.rows[TEST], prepared.made[TEST]) == (sum(tested.values()), tested[1])
@@ -140,7 +140,7 @@ def test_the_test_rows_have_the_smallest_hashes_of_their_class(
     expected = pd.concat([rows[rows[TARGET] == flag].head(size) for flag, size in sizes.items()])
     expected = expected[[*FEATURES, TARGET]].astype(float).sort_values([*FEATURES, TARGET], ignore_index=True)
     found = sorted_rows(prepared_once[1] / f"{TEST}.parquet").astype(float)
-    pd.testing.assert_frame_equal(found, expected)
+    assert_same(found, expected)
 
 
 def test_the_split_depends_only_on_the_seed(
@@ -161,7 +161,7 @@ def test_the_split_depends_only_on_the_seed(
     prepare(spark, raw, tmp_path / "seed_out", replace(PLAN, seed=8))
     outs = (prepared_once[1], tmp_path / "other_out", tmp_path / "seed_out")
     first, same, differs = (sorted_rows(out / f"{TEST}.parquet") for out in outs)
-    pd.testing.assert_frame_equal(first, same)
+    assert_same(first, same)
     assert len(first) == len(differs)
     assert not first.equals(differs)
 
@@ -244,10 +244,10 @@ def test_rejects_have_the_reasons_of_the_local_engine(spark: "SparkSession", raw
     assert prepared.rejected == {DEV_FILE: 34, PROD_FILE: 1}
     for name in ("rejects_dev", "rejects_prod"):
         ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
-        pd.testing.assert_frame_equal(ours, theirs)
+        assert_same(ours, theirs)
     for name in TABLES:
         ours, theirs = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("out", "local"))
-        pd.testing.assert_frame_equal(ours, theirs)
+        assert_same(ours, theirs)
 
 
 def test_too_many_rejects_raise_with_the_first_reasons(spark: "SparkSession", raw: Path, tmp_path: Path) -> None:

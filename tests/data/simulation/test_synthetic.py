@@ -6,7 +6,7 @@ import pytest
 
 from data.schema import THREE_POINTS, TWO_POINTS
 from data.simulation import synthetic
-from tests.raw import check_raw
+from tests.raw import assert_same, check_raw
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_columns_and_types_match_the_public_files(shots: pd.DataFrame, real_raw:
 
 
 def test_the_first_rows_of_a_seed_do_not_depend_on_the_number_of_rows(many: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(synthetic.shots(70_000, seed=3), many.head(70_000))
+    assert_same(synthetic.shots(70_000, seed=3), many.head(70_000))
 
 
 def test_another_seed_gives_other_shots(shots: pd.DataFrame) -> None:
@@ -75,12 +75,12 @@ def test_the_generator_writes_the_same_shots_to_a_file_or_a_folder(
     synthetic.run(synthetic.SyntheticConfig(rows=70_000, seed=3, out=out))
     assert out.is_dir() == (name == "shots")
     found = pd.read_csv(out) if name.endswith(".csv") else pd.read_parquet(out)
-    pd.testing.assert_frame_equal(found, many.head(70_000))
+    assert_same(found, many.head(70_000))
 
 
 def test_a_block_does_not_depend_on_previous_blocks(many: pd.DataFrame) -> None:
     second = many.iloc[synthetic.BLOCK_ROWS : 2 * synthetic.BLOCK_ROWS].reset_index(drop=True)
-    pd.testing.assert_frame_equal(synthetic.block(3, 1), second)
+    assert_same(synthetic.block(3, 1), second)
 
 
 def test_the_generator_rejects_other_file_formats(tmp_path: Path) -> None:
