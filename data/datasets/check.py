@@ -20,6 +20,7 @@ from data.storage.tables import TableReader
 SAMPLE_ROWS = 100_000
 """Rows of a table that features are checked on."""
 
+_MIN_TEST = 30
 _MAX_DROPPED, _MAX_UNKNOWN, _MAX_UNLABELED = 0.05, 0.01, 0.5
 
 
@@ -110,6 +111,11 @@ def _of_rows(dataset: Dataset, result: PreparationResult) -> Iterator[str]:
     unlabeled = result.rows[PROD] - result.labeled[PROD]
     if unlabeled > _MAX_UNLABELED * result.rows[PROD]:
         yield f"{unlabeled:,} of {result.rows[PROD]:,} rows of production have no label: few metrics can be computed"
+    if result.rows[TEST] < _MIN_TEST:
+        yield (
+            f"test has {result.rows[TEST]:,} rows: metrics of so few rows are chance, and so is the quality gate; give "
+            "more rows, or a larger test_size"
+        )
     if dataset.id.name == ROW_ID:
         yield "no column has the role 'id': rows are numbered, so delayed labels must name those numbers"
 

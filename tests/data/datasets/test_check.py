@@ -84,6 +84,13 @@ def test_a_table_is_counted_as_the_pipeline_prepares_it(orders: pd.DataFrame, tm
     assert any("test.strategy is random" in line for line in oddities(dataset))
 
 
+def test_a_test_of_a_few_rows_is_odd(orders: pd.DataFrame, tmp_path: Path) -> None:
+    dataset = load(described(tmp_path))
+    orders.head(50).to_csv(tmp_path / "orders.csv", index=False)
+    _, odd = examine(dataset, tmp_path / "orders.csv", "orders.csv", tmp_path)
+    assert any("metrics of so few rows are chance" in each for each in odd)
+
+
 def test_a_table_that_violates_the_description_is_an_error(orders: pd.DataFrame, tmp_path: Path) -> None:
     dataset = load(described(tmp_path))
     orders.assign(channel=["fax", *orders["channel"][1:]]).to_csv(tmp_path / "orders.csv", index=False)
