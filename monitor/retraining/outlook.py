@@ -83,8 +83,8 @@ def outlook(  # noqa: PLR0911 one sentence each
         values = {"labels": f"{labels:,}", "when": calendar.format_datetime(training)}
         return Sentence("The policy will train a challenger on {labels} labels, from {when} on: a cooldown.", values)
     return Sentence(
-        "The policy will train a challenger on {labels} labels at its next run, {when}, and promote it only if it is "
-        "better on the newest of them.",
+        "The policy will train a challenger at its next run, {when}: the older of {labels} labels are for its "
+        "training, the newest for its test, and it is promoted only if it is better on those.",
         {"labels": f"{labels:,}", "when": when},
     )
 

@@ -99,7 +99,7 @@ def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names
     for name in names:
         metric = metric_name(name)
         cells = {
-            _(sample): f"{metric.format(own[name].value)} ({_('to').join(_ends(metric, own[name]))})"
+            _(sample): sentence(f"{metric.format(own[name].value)} ({_('to').join(_ends(metric, own[name]))})")
             for sample, own in intervals.items()
             if name in own
         }
@@ -109,7 +109,9 @@ def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names
         change = values[-1] - values[0] if len(values) > 1 else 0.0
         worse = metric.is_worse(change)
         arrow = "" if worse is None else f"{'▲' if change > 0 else '▼'} {_('worse') if worse else _('better')}"
-        changed = {_("change"): f"{widgets.format_change(metric, change)} {arrow}".strip()} if len(values) > 1 else {}
+        changed = {}
+        if len(values) > 1:
+            changed[_("change")] = sentence(f"{widgets.format_change(metric, change)} {arrow}".strip())
         table.append({_("metric"): _(metric.label), **cells, **changed, _("meaning"): _(metric.meaning)})
     st.table(table, border="horizontal")
     widgets.download_table(pd.DataFrame(table), key, f"labels_{key}")

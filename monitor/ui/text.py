@@ -46,6 +46,7 @@ _DATES = {
         **{short: month[:3] for short, month in zip(calendar.month_abbr[1:], _MONTHS, strict=True)},
     }
 }
+_LONG_DATE = re.compile(rf"(\S+-feira|sábado|domingo) (\d+) ({'|'.join(_MONTHS)}) (\d{{4}})")
 _DATE_WORD = re.compile(rf"\b(?:{'|'.join(sorted(_DATES['pt'], key=len, reverse=True))})\b")
 
 
@@ -70,7 +71,9 @@ def read(path: Path) -> dict[str, str]:
 def localized(text: str) -> str:
     """A sentence with its days and months in the language of this visitor."""
     words = _DATES.get(language())
-    return _DATE_WORD.sub(lambda found: words[found.group()], text) if words else text
+    if not words:
+        return text
+    return _LONG_DATE.sub(r"\1, \2 de \3 de \4", _DATE_WORD.sub(lambda found: words[found.group()], text))
 
 
 def language() -> str:
@@ -88,13 +91,21 @@ def _(message: str) -> str:
     return worded_in_portuguese(known) if known else sentence(worded(message))
 
 
+class _Translated(str):
+    """A sentence that is in the language of the visitor already: its numbers are not English ones."""
+
+    __slots__ = ()
+
+
 def sentence(text: str) -> str:
     """A sentence that holds its values, in the language of this visitor; one that no catalog has stays as it is.
 
     It is in the words of the dataset: a page wrote it, or a run holds it.
     """
     selected = language()
-    return text if selected == ENGLISH else _translated(text, selected, current().name)
+    if selected == ENGLISH or isinstance(text, _Translated):
+        return text
+    return _Translated(localized(portuguese.numbers(_translated(text, selected, current().name))))
 
 
 @lru_cache(maxsize=1_000)
@@ -102,9 +113,9 @@ def _translated(text: str, language: str, dataset: str) -> str:
     for pattern, template in _sentences(language, dataset):
         if found := pattern.fullmatch(text):
             values = {name: _translated(value, language, dataset) for name, value in found.groupdict().items()}
-            return localized(template.format(**values))
+            return template.format(**values)
     known = portuguese.sentence(text)
-    return localized(text if known is None else worded_in_portuguese(known))
+    return text if known is None else worded_in_portuguese(known)
 
 
 @lru_cache(maxsize=4)

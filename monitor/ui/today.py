@@ -137,9 +137,11 @@ def _facts(state: _State, about: Subject) -> list[str]:
     if about.is_about(champion.version) and state.latest:
         first, runs = _since(state.completed, state.latest)
         facts.append(
-            _("since {when} ({runs} monitoring runs)").format(when=calendar.format_datetime(first), runs=runs)
-            if runs > 1
-            else _("since {when}").format(when=calendar.format_datetime(first))
+            (
+                _("in this status since {when} ({runs} monitoring runs)")
+                if runs > 1
+                else _("in this status since {when}")
+            ).format(when=calendar.format_datetime(first), runs=runs)
         )
     return facts
 
@@ -293,7 +295,7 @@ def _show_cards(state: _State) -> None:
     loss = _value(current, "log_loss")
     if loss is not None:
         widgets.metric_card(
-            st.container(key="card_2"), "log_loss_skill", value, before, label=_("Better than the base rate by"),
+            st.container(key="card_2"), "log_loss_skill", value, before, label=_("Improvement on the base rate"),
             compared_with=_("against the test set"),
         )  # fmt: skip
         interval = _interval(current["metrics"]["log_loss"], "log_loss")
@@ -313,7 +315,10 @@ def _show_cards(state: _State) -> None:
     if drift:
         widgets.metric_card(
             st.container(key="card_5"), "out_of_support_rate", drift["out_of_support_rate"],
-            drift["out_of_support_threshold"], compared_with=_("against the threshold"),
+            drift["out_of_support_threshold"],
+            compared_with=_("against the threshold of {value}").format(
+                value=metric_name("out_of_support_rate").format(drift["out_of_support_threshold"])
+            ),
         )  # fmt: skip
         features = {row["feature"] for row in drift["statistics"]} - {"probability"}
         _note(

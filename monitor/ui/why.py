@@ -25,7 +25,7 @@ _SECTIONS = {
     "errors": "Errors",
 }
 _DRAW = {"labels": labels.show, "inputs": inputs.show, "estimate": estimate.show, "errors": errors.show}
-_MARKS = {"passed": "✓", "warning": "▲", "failed": "▲", "error": "✗", "skipped": "·"}
+_MARKS = {"passed": "✓", "warning": "▲", "failed": "✗", "error": "?", "skipped": "·"}
 _GROUPS = {
     "labels": "Labels: is it right?",
     "inputs": "Inputs: are the shots like those of the training?",

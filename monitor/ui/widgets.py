@@ -36,7 +36,7 @@ WINDOWS = {
     "1 hour": timedelta(hours=1),
 }
 """The time windows of the inference log."""
-STATUS_ICONS = {"healthy": "✓", "warning": "!", "retraining recommended": "✕", "unknown": "?"}
+STATUS_ICONS = {"healthy": "✓", "warning": "!", "retraining recommended": "↻", "unknown": "?"}
 """A status is shown by a sign too, not only by its color."""
 
 PAGES = "pages"
@@ -180,8 +180,8 @@ def metric_card(  # noqa: PLR0913 what a metric is compared with
     colors[False] = "normal" if (change or 0) > 0 else "inverse"
     column.metric(
         label or _(metric.label),
-        metric.format(value) if value is not None else _("not defined"),
-        f"{format_change(metric, change or 0.0)} {compared_with}".strip() if known else None,
+        sentence(metric.format(value)) if value is not None else _("not defined"),
+        sentence(f"{format_change(metric, change or 0.0)} {compared_with}".strip()) if known else None,
         delta_color=colors[worse],  # type: ignore[arg-type]
         border=True,
         height="stretch",
@@ -245,6 +245,8 @@ def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a d
 
 def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
     """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
+    if text.language() != text.ENGLISH:
+        figure.update_layout(separators=",.")
     figure.for_each_trace(lambda trace: trace.update(name=sentence(trace.name)) if trace.name else None)
     figure.for_each_xaxis(_translate_title)
     figure.for_each_yaxis(_translate_title)
