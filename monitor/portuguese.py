@@ -259,7 +259,7 @@ _TITLES = {
 
 
 def numbers(text: str) -> str:
-    """Write the numbers of a text as in Brazil; those of addresses, versions and times stay as they are.
+    """Write the numbers of a text as in Brazil; those of URLs, versions and times stay as they are.
 
     Examples
     --------
