@@ -84,7 +84,8 @@ def validate_source(source: str, dataset: Dataset | None = None) -> str:
         return validate_location(source)
     try:
         path = Path(source).expanduser()
-        exists, is_folder = path.exists(), path.is_dir()
+        # The path of an empty text is the folder of this process.
+        exists, is_folder = bool(source) and path.exists(), path.is_dir()
         missing = [name for name in files if is_folder and not (path / name).exists()]
         is_table = len(missing) == len(files) and is_folder and bool(parts_of(path))
     except (OSError, RuntimeError) as error:

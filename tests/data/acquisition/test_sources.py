@@ -389,7 +389,12 @@ def test_the_message_about_missing_files_has_the_command_that_acquires_them(raw:
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "http://example.org", "ftp://example.org", ""])
-def test_an_invalid_source_is_rejected_before_any_work(wrong: str) -> None:
+def test_an_invalid_source_is_rejected_before_any_work(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # The folder of a checkout has tables below it, and is itself a table of parts to whoever names it.
+    Path("part.parquet").touch()
     with pytest.raises(ValueError, match="expected"):
         validate_source(wrong)
 
