@@ -117,7 +117,6 @@ _COLUMNS = {
     "playoffs": "Playoffs",
     "shot_distance": "Shot distance",
     TARGET: "Result",
-    PROBABILITY: "P(made)",
     "prediction": "Prediction",
     "model_version": "Version",
     "season": "Season",
@@ -174,8 +173,9 @@ def column_name(name: str, *, unit: bool = False) -> str:
     >>> column_name("shot_distance", unit=True), column_name("defender_height")
     ('Shot distance (feet)', 'Defender height')
     """
-    own_id, row = current().id.name, current().row
-    label = _readable(row) if name == own_id else _COLUMNS.get(name) or _readable(name)
+    dataset = current()
+    own = {dataset.id.name: _readable(dataset.row), PROBABILITY: f"P({dataset.positive})"}
+    label = own.get(name) or _COLUMNS.get(name) or _readable(name)
     known = unit_of(name) if unit else ""
     return f"{label} ({known})" if known else label
 
