@@ -100,11 +100,6 @@ COLUMN: dict[str, Column] = {column.name: column for column in COLUMNS}
 
 TWO_POINTS, THREE_POINTS = COLUMN["shot_type"].choices
 
-VALIDATED_COLUMNS: tuple[str, ...] = tuple(
-    column.name for column in COLUMNS if column.kind != "string" or column.choices or not column.nullable
-)
-"""Names of the columns whose values can violate the schema; the others are optional strings."""
-
 RAW_COLUMN_NAMES = {column.name: column.raw_name for column in _DATASET.columns if column.name != column.raw_name}
 """Raw names of the model's columns, where they differ."""
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -95,8 +96,12 @@ def connection(database: Path | None = None) -> Iterator[duckdb.DuckDBPyConnecti
             opened.close()
 
 
+@lru_cache(maxsize=4)
 def sniff_csv(lines: bytes) -> tuple[str, str, str] | None:
-    """Recognize separator, quotation mark and escape character of CSV lines; None if that fails."""
+    """Recognize separator, quotation mark and escape character of CSV lines; None if that fails.
+
+    A command opens a file several times, for its header, its rows and its messages: the lines are the same.
+    """
     with (
         scratch("dialect") as folder,
         tempfile.NamedTemporaryFile(dir=folder, suffix=".csv") as file,
