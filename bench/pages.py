@@ -49,7 +49,8 @@ _ELEMENT = ", ".join(
     f"[data-stale=false] {figure}"
     for figure in (
         *("[data-testid=stMetricValue]", ".js-plotly-plot .main-svg", "[data-testid=stDataFrame]"),
-        *("[data-testid=stBidiComponent]", ".plain-table"),
+        # A component, and a table of text.
+        *("[data-testid=stBidiComponentRegular]", "[data-testid=stMarkdownContainer] table"),
     )
 )
 _SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
