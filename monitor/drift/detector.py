@@ -27,7 +27,7 @@ from monitor.drift.domain_classifier import DomainClassifier, Side, fit_domain_c
 from monitor.drift.encoding import Encoding
 from monitor.drift.sketches import Bins, DistinctCount, Histogram, Sample, TableSketch, group_hashes
 from monitor.drift.statistics import DriftThresholds, Reference, ReferenceCategories, ReferenceColumn
-from monitor.metrics.binary import resample
+from monitor.metrics.binary import resample, samples_at_once
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +44,6 @@ _RATES_ALPHA = 0.005
 # As `make bench-groups` measures it: the variance between a few hundred groups is itself uncertain.
 _GROUPED_ALPHA = 0.03
 _DISTANCE = "wasserstein"
-_SAMPLES_AT_ONCE = 100
 _MAX_SUMMED = 100_000
 _RATES = 4_096
 
@@ -403,8 +402,9 @@ class DriftDetector:
     def _draw(self, rows: int, groups: int | None) -> dict[tuple[str, str], Floats]:
         stream = np.random.default_rng(self._seed)
         parts: dict[tuple[str, str], list[Floats]] = {}
-        for start in range(0, self._samples, _SAMPLES_AT_ONCE):
-            count = min(_SAMPLES_AT_ONCE, self._samples - start)
+        at_once = samples_at_once(len(self._values))
+        for start in range(0, self._samples, at_once):
+            count = min(at_once, self._samples - start)
             for column, current, reference in self._drawn(rows, groups, count, stream):
                 for name, values in column.distances(current, reference).items():
                     parts.setdefault((column.name, name), []).append(values)
@@ -417,7 +417,8 @@ class DriftDetector:
         columns = [column for column in self._columns if len(column.values)]
         if self._groups is None or groups is None:
             ones = np.ones(len(self._values))
-            current, reference = (resample(ones, size, count, stream) for size in (rows, len(ones)))
+            # Each column multiplies them by a sparse matrix, which takes the draws of a row together.
+            current, reference = (np.asfortranarray(resample(ones, size, count, stream)) for size in (rows, len(ones)))
             for column in columns:
                 yield column, column.count_draws(current), column.count_draws(reference)
             return

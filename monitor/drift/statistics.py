@@ -42,12 +42,12 @@ class ReferenceColumn:
     def __init__(self, name: str, values: Floats) -> None:
         self.name = name
         known = np.flatnonzero(~np.isnan(values))
+        rows = Groups(np.arange(len(values)), len(values))
         values = values[known]
         self.values, self.code = np.unique(values, return_inverse=True)
         self.counts = np.bincount(self.code, minlength=len(self.values)).astype(float)
         self._known = known
-        self.order = known[np.argsort(self.code, kind="stable")]
-        self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
+        self._of_rows = self.count_groups(rows)
         # Edges are values of the reference; any others could leave a bin without reference rows.
         edges = np.unique(np.quantile(values, np.linspace(0, 1, PSI_BINS + 1)[1:-1], method="higher"))
         self.edges = edges[edges > self.values[0]]
@@ -55,7 +55,7 @@ class ReferenceColumn:
 
     def count_draws(self, drawn: Floats) -> Floats:
         """Count the rows of each value, shape (r, k), given the draws of each row, shape (r, rows)."""
-        counts: Floats = np.add.reduceat(drawn[:, self.order], self.starts, axis=1)
+        counts: Floats = np.asarray(drawn @ self._of_rows)
         return counts
 
     def count_groups(self, groups: Groups) -> sparse.csr_matrix:

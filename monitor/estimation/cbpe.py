@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 from data.datasets import current
 from data.groups import Groups
-from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics
+from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics, samples_at_once
 from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, percentile_interval
 
 ESTIMATED = ("log_loss", "accuracy", "f1_score", "roc_auc")
@@ -35,7 +35,6 @@ MAX_OUT_OF_SUPPORT = 0.05
 
 _MIN_PER_CLASS = 5
 _EXTREME = 1e-6
-_SAMPLES_AT_ONCE = 100
 
 
 class EstimateError(ValueError):
@@ -224,8 +223,9 @@ def _estimate(calibration: Calibration, made: Floats, draws: _Draws) -> dict[str
     )
     stream = np.random.default_rng(seed)
     parts: list[dict[str, Floats]] = []
-    for start in range(0, samples, _SAMPLES_AT_ONCE):
-        size = min(_SAMPLES_AT_ONCE, samples - start)
+    at_once = samples_at_once(len(values) if groups is None else len(made))
+    for start in range(0, samples, at_once):
+        size = min(at_once, samples - start)
         coefficients = stream.multivariate_normal(calibration.coefficients, calibration.covariance, size)
         if groups is None:
             drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)

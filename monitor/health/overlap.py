@@ -40,8 +40,8 @@ def marked(table: pd.DataFrame, baseline: ReferenceData) -> pd.DataFrame:
         Reference data of the version that scored them.
     """
     dataset = baseline.dataset
-    here, reference, training = (_hashes(each, dataset) for each in (table, baseline.table, baseline.training))
-    in_reference, in_training = (_by_id(table, own, dataset) for own in (baseline.table, baseline.training))
+    here, reference, training = (_hashes(each, dataset) for each in (table, baseline.known, baseline.training))
+    in_reference, in_training = (_by_id(table, own, dataset) for own in (baseline.known, baseline.training))
     marks = {
         IN_REFERENCE: _by_features(here, reference, training) if in_reference is None else in_reference,
         IN_TRAINING: _by_features(here, training, reference) if in_training is None else in_training,

@@ -24,6 +24,8 @@ CALIBRATION_BINS = 10
 MAX_DISTINCT = 2**20
 """Maximum number of distinct P(made) counted exactly; above it, [0, 1] is divided into this number of equal bins."""
 
+_SAMPLES_AT_ONCE, _MAX_CELLS = 100, 2**22
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -279,6 +281,11 @@ def _by_cell(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats,
     held = counted > 0
     mean: Floats = total[held] / counted[held]
     return mean, hits[held].astype(np.float64), misses[held].astype(np.float64)
+
+
+def samples_at_once(cells: int) -> int:
+    """How many samples are drawn at a time: 100, or fewer where each has so many cells that 100 take over 32 MiB."""
+    return max(1, min(_SAMPLES_AT_ONCE, _MAX_CELLS // max(cells, 1)))
 
 
 def resample(counts: Floats, rows: int, samples: int, stream: np.random.Generator) -> Floats:

@@ -15,7 +15,7 @@ from data import court
 from data.datasets import Column, Dataset, Slice
 from data.groups import groups_of
 from data.schema import PROBABILITY
-from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics
+from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics, samples_at_once
 
 CONFIDENCE = 0.95
 SAMPLES = 1_000
@@ -24,7 +24,6 @@ SAMPLES = 1_000
 _SHARES = ("accuracy", "precision", "recall", "specificity")
 _MIN_ROWS = 2
 """Rows, or groups of rows, that an interval needs."""
-_SAMPLES_AT_ONCE = 100
 _MAX_VALUES = 20
 _OTHER, _NULL = "other", "null"
 
@@ -133,8 +132,9 @@ def evaluate_with_intervals(  # noqa: PLR0913 the last four have defaults
     defined = {name: value for name, value in seen.items() if not np.isnan(value)}
     stream = np.random.default_rng(seed)
     parts = []
-    for start in range(0, samples, _SAMPLES_AT_ONCE):
-        drawn = tally.resampled(min(_SAMPLES_AT_ONCE, samples - start), stream)
+    at_once = samples_at_once(len(tally.probability))
+    for start in range(0, samples, at_once):
+        drawn = tally.resampled(min(at_once, samples - start), stream)
         parts.append(compute_metrics(drawn, threshold, base_rate=rate))
     enough = (rows if tally.groups is None else tally.groups) >= _MIN_ROWS
     drawn_metrics = {
