@@ -73,6 +73,13 @@ def test_rows_are_identified_by_their_ids_one_by_one() -> None:
     assert found.tolist() == [True] * 50 + [False] * 200
 
 
+def test_reference_rows_outside_the_sample_that_is_compared_with_are_identified() -> None:
+    known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
+    sample = known.iloc[::4].reset_index(drop=True)
+    against = ReferenceData(reference_data().training, sample, default(), name="base_test", known=known)
+    assert own(known.iloc[1::4].reset_index(drop=True), against)[0] == len(known.iloc[1::4])
+
+
 def test_equal_ids_of_another_numbering_are_other_shots() -> None:
     known = reference().assign(**{SHOT_ID: np.arange(len(reference()))})
     against = ReferenceData(reference_data().training, known, default(), name="base_test")

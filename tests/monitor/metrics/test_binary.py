@@ -15,6 +15,7 @@ from monitor.metrics.binary import (
     evaluate,
     log_loss_by_row,
     resample,
+    samples_at_once,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -251,3 +252,14 @@ def test_no_labeled_rows_have_no_counts() -> None:
 def test_a_wrong_chunk_is_an_error(labels: list[float], probability: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         StreamingCounts().add(labels, probability)
+
+
+@pytest.mark.parametrize("cells", [0, 1, 25_697, 100_000, 2_650_000, 10**8])
+def test_samples_that_are_drawn_at_a_time_take_bounded_memory(cells: int) -> None:
+    found = samples_at_once(cells)
+    assert 1 <= found <= 100
+    assert found == 1 or found * cells * 8 <= 32 << 20
+
+
+def test_samples_of_the_public_files_are_drawn_a_hundred_at_a_time() -> None:
+    assert samples_at_once(30_697) == 100
