@@ -15,7 +15,7 @@ from monitor.drift.domain_classifier import FOLDS, MIN_ROWS
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
 from monitor.metrics import base_rate
-from monitor.metrics.binary import METRICS, ScoreCounts, compute_metrics
+from monitor.metrics.binary import METRICS, Floats, ScoreCounts, compute_metrics, samples_at_once
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance, relative_degradation
 from monitor.scored_tables import TIME
 
@@ -91,8 +91,7 @@ def calibration(evaluation: Evaluation) -> CheckResult:
     counts = ScoreCounts.of(
         reference[evaluation.baseline.target], reference[PROBABILITY], groups_of(reference, dataset)
     )
-    drawn = counts.resampled(_NULL_SAMPLES, np.random.default_rng(_SEED), rows=current.rows, groups=current.groups)
-    limit = float(np.quantile(compute_metrics(drawn)["calibration_error"], _CALIBRATION_CONFIDENCE))
+    limit = float(np.quantile(_null_errors(counts, current), _CALIBRATION_CONFIDENCE))
     found = current.metrics["calibration_error"]
     message = f"calibration error {found:.3f}"
     details = (
@@ -102,6 +101,17 @@ def calibration(evaluation: Evaluation) -> CheckResult:
     if found > max(limit, MIN_MISCALIBRATION):
         return warning(message, details)
     return passed(f"{message}, not above the null threshold" if found <= limit else message, details)
+
+
+def _null_errors(counts: ScoreCounts, current: Performance) -> Floats:
+    """Calibration errors of samples of the reference that are as large as the current rows."""
+    stream, parts = np.random.default_rng(_SEED), []
+    at_once = samples_at_once(len(counts.probability))
+    for start in range(0, _NULL_SAMPLES, at_once):
+        size = min(at_once, _NULL_SAMPLES - start)
+        drawn = counts.resampled(size, stream, rows=current.rows, groups=current.groups)
+        parts.append(np.asarray(compute_metrics(drawn)["calibration_error"], dtype=float))
+    return np.concatenate(parts)
 
 
 def label_coverage(evaluation: Evaluation) -> CheckResult:
