@@ -13,6 +13,7 @@ import pandas as pd
 from data.datasets import default, from_json
 from data.schema import RAW_COLUMN_NAMES
 from serving import registry
+from serving.model.compilation import DETAILS
 from serving.model.scoring_model import Columns
 from serving.server.openapi import description
 from serving.server.request_parsing import RequestParser, ScoringRequest
@@ -49,6 +50,7 @@ class LoadedModel:
         pyfunc = mlflow.pyfunc.load_model(source.folder)
         self._model = pyfunc.unwrap_python_model()
         self._signature = pyfunc.metadata.signature
+        self._compiled_details = str((pyfunc.metadata.metadata or {}).get(DETAILS, ""))
         self.names: list[str] = list(self._model.names)
         encoder: Any = getattr(self._model, "encoder", None)
         # The columns of a version are its own; those of one of 0.1.0 are the project's.
@@ -102,6 +104,8 @@ class LoadedModel:
             "features": self.features,
             "identifier": self.dataset.id.name,
             "target": self.target,
+            "compiled": getattr(self._model, "compiled", None) is not None,
+            "compiled_details": self._compiled_details,
         }
 
     @property

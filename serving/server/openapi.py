@@ -396,6 +396,8 @@ def _model() -> Node:
         features={"type": "array", "items": feature},
         identifier=text,
         target=text,
+        compiled={"type": "boolean", "description": "Whether a single row is scored by the compiled form."},
+        compiled_details={**text, "description": "How the form was verified, or why there is none."},
         inference_log={"type": "boolean"},
     )
 

@@ -22,6 +22,7 @@ from monitor.reports.model_card.card import SHUFFLES, Data, ModelCard, ModelFact
 from monitor.reports.model_card.evaluation import evaluate_on_test
 from monitor.store import tags as store_tags
 from serving import registry
+from serving.model.compilation import COMPILED, DETAILS
 from serving.model.packaging import predict_probability
 from steps.shared.tracking import FigureRecord, git_user
 from steps.training.reproduction import reproduction
@@ -92,7 +93,7 @@ def card_of(  # noqa: PLR0913 a choice, what it was made from, and where it is
         dataset=dataset,
         hyperparameters=selected.hyperparameters,
         importance=permutation_importance(selected, training_data.test, int(str(training.get("session_id", 0)))),
-        facts=_facts(selected),
+        facts=_facts(selected, logged.tags),
     )
 
 
@@ -141,7 +142,7 @@ def plots(selected: Candidate, training_data: TrainingData) -> Iterator[FigureRe
     yield FigureRecord(_ROC, static.roc(labels, made, f"ROC of {selected.name}"))
 
 
-def _facts(selected: Candidate) -> ModelFacts:
+def _facts(selected: Candidate, tags: Mapping[str, str]) -> ModelFacts:
     pipeline = selected.pipeline
     packages = ("scikit-learn", "numpy", "pandas", "skops", "mlflow")
     return ModelFacts(
@@ -150,6 +151,11 @@ def _facts(selected: Candidate) -> ModelFacts:
         steps=tuple(type(step).__name__ for _, step in pipeline.steps),
         rules=_rules(pipeline, selected.dataset),
         environment={"Python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+        compiled=(
+            f"{'its compiled form' if tags[COMPILED] == 'true' else 'the pipeline itself'}: {tags[DETAILS]}"
+            if COMPILED in tags
+            else ""
+        ),
         size_bytes=len(skops.io.dumps(pipeline)),
         plots={name: f"{store_tags.PLOTS}/{file}.png" for name, file in _PLOTS.items()},
     )

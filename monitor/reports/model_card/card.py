@@ -103,6 +103,8 @@ class ModelFacts:
         Size of the file of the pipeline.
     plots : mapping of str to str
         Paths of plots within the run, by their captions.
+    compiled : str
+        Which form of the pipeline scores a single row, and how it was verified or why there is only one.
     """
 
     owner: str = ""
@@ -112,6 +114,7 @@ class ModelFacts:
     environment: Mapping[str, str] = field(default_factory=dict)
     size_bytes: int = 0
     plots: Mapping[str, str] = field(default_factory=dict)
+    compiled: str = ""
 
 
 @dataclass(frozen=True)

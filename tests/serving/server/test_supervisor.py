@@ -81,6 +81,8 @@ def test_what_is_served_is_described(production_server: ProductionServer) -> Non
     assert described["features"][3]["allowed"] == "an integer from 1 to 10"
     assert described["since"] >= described["promoted"]
     assert "double" in described["signature"]["inputs"]
+    assert described["compiled"] is True
+    assert "largest difference" in described["compiled_details"]
 
 
 def test_health_and_version_are_those_of_mlflow(production_server: ProductionServer) -> None:

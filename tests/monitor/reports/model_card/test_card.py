@@ -159,10 +159,12 @@ def test_what_the_model_is_has_its_sections_and_no_path_of_the_machine(card: Mod
     facts = ModelFacts(
         "Ana", "2026-11-27", ("StandardScaler", "DecisionTreeClassifier"), "|--- lat <= 1",
         {"Python": "3.11.7"}, 1_234, {"ROC curve": "plots/card_roc.png"},
+        "its compiled form: tree; largest difference 0 on 9 rows",
     )  # fmt: skip
     text = render(replace(card, facts=facts, command=COMMAND))
     for expected in (
         "| Owner | Ana |", "StandardScaler --> DecisionTreeClassifier", "|--- lat <= 1",
+        "| A single row is scored by | its compiled form: tree; largest difference 0 on 9 rows |",
         "Python 3.11.7", "1,234 bytes", "![ROC curve](plots/card_roc.png)",
         "Ethical considerations", "mlflow run . -e main -P dataset=DESCRIPTION -P source=FOLDER -P seed=1",
     ):  # fmt: skip
