@@ -508,7 +508,10 @@ def test_a_single_wrong_row_among_many_is_found(written: Written, raw: pd.DataFr
 
 def test_missing_columns_and_missing_rows_are_reported_with_what_is_there(written: Written, raw: pd.DataFrame) -> None:
     expected = "expected rows with the columns lat, lng, minutes_remaining, period, playoffs, shot_distance"
-    with pytest.raises(TableError, match=f"{expected}; found 9 with lat, period$"):
+    missing = (
+        r"Missing: lng, minutes_remaining, playoffs, shot_distance\. If the description has changed since, train again"
+    )
+    with pytest.raises(TableError, match=rf"{expected}; found 9 with lat, period\. {missing}"):
         read_scored(written(raw.head(9)[["lat", "period"]]), default())
     with pytest.raises(TableError, match=f"{expected}; found 0 with lat, lng"):
         read_scored(written(features(raw).head(0)), default())
