@@ -303,7 +303,7 @@ def test_the_inference_log_shows_traffic_and_no_requests_of_the_app(monitor: Mon
     monitor.settled()
     assert not monitor.problems()
     monitor.click(CHOICE, "Latest batch-scoring run")
-    monitor.wait_for("prod:")
+    monitor.wait_for("the production set:")
 
 
 def test_a_monitoring_run_that_the_page_starts_goes_on_when_the_page_is_closed(monitor: Monitor) -> None:
