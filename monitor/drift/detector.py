@@ -27,7 +27,7 @@ from monitor.drift.domain_classifier import DomainClassifier, Side, fit_domain_c
 from monitor.drift.encoding import Encoding
 from monitor.drift.sketches import Bins, DistinctCount, Histogram, Sample, TableSketch, group_hashes
 from monitor.drift.statistics import DriftThresholds, Reference, ReferenceCategories, ReferenceColumn
-from monitor.metrics.binary import resample, samples_at_once
+from monitor.metrics.binary import resample, sample_counts
 
 Floats = npt.NDArray[np.float64]
 
@@ -402,9 +402,7 @@ class DriftDetector:
     def _draw(self, rows: int, groups: int | None) -> dict[tuple[str, str], Floats]:
         stream = np.random.default_rng(self._seed)
         parts: dict[tuple[str, str], list[Floats]] = {}
-        at_once = samples_at_once(len(self._values))
-        for start in range(0, self._samples, at_once):
-            count = min(at_once, self._samples - start)
+        for count in sample_counts(self._samples, len(self._values)):
             for column, current, reference in self._drawn(rows, groups, count, stream):
                 for name, values in column.distances(current, reference).items():
                     parts.setdefault((column.name, name), []).append(values)

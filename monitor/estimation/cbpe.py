@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 from data.datasets import current
 from data.groups import Groups
-from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics, samples_at_once
+from monitor.metrics.binary import THRESHOLD, Floats, ScoreCounts, compute_metrics, sample_counts
 from monitor.metrics.intervals import CONFIDENCE, SAMPLES, Interval, percentile_interval
 
 ESTIMATED = ("log_loss", "accuracy", "f1_score", "roc_auc")
@@ -223,9 +223,7 @@ def _estimate(calibration: Calibration, made: Floats, draws: _Draws) -> dict[str
     )
     stream = np.random.default_rng(seed)
     parts: list[dict[str, Floats]] = []
-    at_once = samples_at_once(len(values) if groups is None else len(made))
-    for start in range(0, samples, at_once):
-        size = min(at_once, samples - start)
+    for size in sample_counts(samples, len(values) if groups is None else len(made)):
         coefficients = stream.multivariate_normal(calibration.coefficients, calibration.covariance, size)
         if groups is None:
             drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)

@@ -15,7 +15,7 @@ from monitor.drift.domain_classifier import FOLDS, MIN_ROWS
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
 from monitor.metrics import base_rate
-from monitor.metrics.binary import METRICS, Floats, ScoreCounts, compute_metrics, samples_at_once
+from monitor.metrics.binary import METRICS, Floats, ScoreCounts, compute_metrics, sample_counts
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance, relative_degradation
 from monitor.scored_tables import TIME
 
@@ -106,10 +106,8 @@ def calibration(evaluation: Evaluation) -> CheckResult:
 def _null_errors(counts: ScoreCounts, current: Performance) -> Floats:
     """Calibration errors of samples of the reference that are as large as the current rows."""
     stream, parts = np.random.default_rng(_SEED), []
-    at_once = samples_at_once(len(counts.probability))
-    for start in range(0, _NULL_SAMPLES, at_once):
-        size = min(at_once, _NULL_SAMPLES - start)
-        drawn = counts.resampled(size, stream, rows=current.rows, groups=current.groups)
+    for count in sample_counts(_NULL_SAMPLES, len(counts.probability)):
+        drawn = counts.resampled(count, stream, rows=current.rows, groups=current.groups)
         parts.append(np.asarray(compute_metrics(drawn)["calibration_error"], dtype=float))
     return np.concatenate(parts)
 

@@ -8,6 +8,7 @@ the metrics of observed labels, of a thousand bootstrap samples, and of the labe
 known (``monitor/estimation/cbpe.py``).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -283,9 +284,19 @@ def _by_cell(probability: Floats, made: Floats, missed: Floats) -> tuple[Floats,
     return mean, hits[held].astype(np.float64), misses[held].astype(np.float64)
 
 
-def samples_at_once(cells: int) -> int:
-    """How many samples are drawn at a time: 100, or fewer where each has so many cells that 100 take over 32 MiB."""
-    return max(1, min(_SAMPLES_AT_ONCE, _MAX_CELLS // max(cells, 1)))
+def sample_counts(samples: int, cells: int) -> Iterator[int]:
+    """Split samples into those that are drawn at a time.
+
+    These are 100, or fewer where each has so many cells that 100 take over 32 MiB.
+
+    Examples
+    --------
+    >>> list(sample_counts(250, 4_057)), list(sample_counts(3, 3_000_000))
+    ([100, 100, 50], [1, 1, 1])
+    """
+    at_once = max(1, min(_SAMPLES_AT_ONCE, _MAX_CELLS // max(cells, 1)))
+    for start in range(0, samples, at_once):
+        yield min(at_once, samples - start)
 
 
 def resample(counts: Floats, rows: int, samples: int, stream: np.random.Generator) -> Floats:

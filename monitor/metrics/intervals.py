@@ -15,7 +15,7 @@ from data import court
 from data.datasets import Column, Dataset, Slice
 from data.groups import groups_of
 from data.schema import PROBABILITY
-from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics, samples_at_once
+from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics, sample_counts
 
 CONFIDENCE = 0.95
 SAMPLES = 1_000
@@ -132,9 +132,8 @@ def evaluate_with_intervals(  # noqa: PLR0913 the last four have defaults
     defined = {name: value for name, value in seen.items() if not np.isnan(value)}
     stream = np.random.default_rng(seed)
     parts = []
-    at_once = samples_at_once(len(tally.probability))
-    for start in range(0, samples, at_once):
-        drawn = tally.resampled(min(at_once, samples - start), stream)
+    for count in sample_counts(samples, len(tally.probability)):
+        drawn = tally.resampled(count, stream)
         parts.append(compute_metrics(drawn, threshold, base_rate=rate))
     enough = (rows if tally.groups is None else tally.groups) >= _MIN_ROWS
     drawn_metrics = {

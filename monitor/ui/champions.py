@@ -245,8 +245,7 @@ def _show_backtest(record: dict[str, Any]) -> None:
     st.caption(
         sentence(
             f"{record['source']}: {len(batches):,} batches of {record['batch_size']:,} rows{days}; label delay in "
-            "batches: "
-            f"{record['label_delay']:,}. Log loss: mean negative log-likelihood of the model of that time."
+            f"batches: {record['label_delay']:,}. Log loss: mean negative log-likelihood of the model of that time."
         )
     )
     for column, (strategy, name) in zip(st.columns(3), backtest.STRATEGIES.items(), strict=True):

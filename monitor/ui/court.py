@@ -146,7 +146,8 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
                     _("expected"): rate.format(row["expected"]) if row["labeled"] else "-",
                 }
                 for row in zones.to_dict("records")
-            ]
+            ],
+            "zones",
         )
         widgets.download_table(frames[frame].cells, "trust_court", "court_cells")
 

@@ -174,9 +174,9 @@ def _show_classifier(evaluation: Evaluation) -> None:
     right.markdown(
         sentence(
             "The domain classifier is a gradient boosting that discriminates current rows from reference rows, "
-            "evaluated "
-            f"on rows that it was not trained on. Area under the ROC curve: **{found.classifier.auc:.3f}**. The chance "
-            f"level is 0.5, the null threshold {found.classifier.threshold:.3f}."
+            "evaluated on rows that it was not trained on. Area under the ROC curve: "
+            f"**{found.classifier.auc:.3f}**. The chance level is 0.5, the null threshold "
+            f"{found.classifier.threshold:.3f}."
         )
     )
 

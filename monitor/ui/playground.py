@@ -208,8 +208,7 @@ def _show_court(shot: dict[str, Value]) -> None:
     st.caption(
         _(
             "Click on the court to set the position. The star is the shot in the form, gray is the density of all "
-            "prepared "
-            "shots, and a circle is a scored shot, in the color of its P(made)."
+            "prepared shots, and a circle is a scored shot, in the color of its P(made)."
         )
     )
 

@@ -54,4 +54,4 @@ class StyledIndex:
 
 
 def _is_page(path: str) -> bool:
-    return not path.startswith(("/static/", "/_stcore/", "/media/")) and not Path(path).suffix.strip(".html")
+    return not path.startswith(("/static/", "/_stcore/", "/media/")) and Path(path).suffix in {"", ".html"}

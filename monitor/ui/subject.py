@@ -20,11 +20,9 @@ def show(subject: Subject) -> None:
     if subject.own > MAX_OWN * subject.evaluated:
         st.warning(
             sentence(
-                f"**{subject.own:,} of these rows are not new to {subject.version_name}**: they are training rows or "
-                "rows "
-                f"of {widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, because "
-                "they do "
-                "not describe new rows."
+                f"**{subject.own:,} of these rows are not new to {subject.version_name}**: they are training rows "
+                f"or rows of {widgets.plain(subject.reference)}. Drift and estimates are shown but not evaluated, "
+                "because they do not describe new rows."
             ),
             icon=":material/content_copy:",
         )
@@ -60,8 +58,7 @@ def offer_evaluation(champion: ModelVersion) -> None:
         st.caption(
             sentence(
                 f"The inference log holds no row that version {champion.version} scored. Send requests to it, then "
-                "re-run "
-                "monitoring."
+                "re-run monitoring."
             )
         )
         return

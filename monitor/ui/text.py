@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from data.datasets import current, worded, worded_in_portuguese
+from data.datasets import Dataset, current, worded, worded_in_portuguese
 from monitor import portuguese
 
 ENGLISH = "en"
@@ -105,31 +105,30 @@ def sentence(text: str) -> str:
     selected = language()
     if selected == ENGLISH or isinstance(text, _Translated):
         return text
-    return _Translated(localized(portuguese.numbers(_translated(text, selected, current().name))))
+    return _Translated(localized(portuguese.numbers(_translated(text, selected, current()))))
 
 
 @lru_cache(maxsize=1_000)
-def _translated(text: str, language: str, dataset: str) -> str:
+def _translated(text: str, language: str, dataset: Dataset) -> str:
     for pattern, template in _sentences(language, dataset):
         if found := pattern.fullmatch(text):
             values = {name: _translated(value, language, dataset) for name, value in found.groupdict().items()}
             return template.format(**values)
     known = portuguese.sentence(text)
-    return text if known is None else worded_in_portuguese(known)
+    return text if known is None else worded_in_portuguese(known, dataset)
 
 
 @lru_cache(maxsize=4)
-def _sentences(language: str, dataset: str) -> list[tuple[re.Pattern[str], str]]:
+def _sentences(language: str, dataset: Dataset) -> list[tuple[re.Pattern[str], str]]:
     """Patterns of the messages in the words of a dataset, the longest first, and their translations as templates."""
-    del dataset
     found = []
     for message, translation in sorted(_messages(language).items(), key=lambda each: -len(each[0])):
         if translation:
             # Every other part is the name of a value.
-            parts = re.split(r"\{(\w+)\}", worded(message))
+            parts = re.split(r"\{(\w+)\}", worded(message, dataset))
             seen: set[str] = set()
             pattern = "".join(_value(part, seen) if place % 2 else re.escape(part) for place, part in enumerate(parts))
-            found.append((re.compile(pattern, re.DOTALL), worded_in_portuguese(translation)))
+            found.append((re.compile(pattern, re.DOTALL), worded_in_portuguese(translation, dataset)))
     return found
 
 

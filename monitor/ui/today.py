@@ -215,8 +215,7 @@ def _warn_of_versions(state: _State, about: Subject) -> bool:
         st.warning(
             sentence(
                 f"This monitoring run evaluated version {champion.version} while version {about.champion} was "
-                "champion. "
-                f"Its checks of the champion describe version {about.champion}."
+                f"champion. Its checks of the champion describe version {about.champion}."
             ),
             icon=":material/swap_horiz:",
         )

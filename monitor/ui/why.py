@@ -114,7 +114,7 @@ def _show_group(group: str, title: str, checks: list[dict[str, str]]) -> None:
             }
             for check in checks
         ]
-        widgets.text_table(rows)
+        widgets.text_table(rows, group)
 
 
 def _latest() -> tuple[MonitoringRun | None, dict[str, Any] | None]:

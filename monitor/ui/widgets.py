@@ -222,13 +222,14 @@ def artifact(run_id: str, path: str) -> Callable[[], bytes]:
     return lambda: current_store().download(run_id, path)
 
 
-def text_table(rows: Sequence[Mapping[str, str]]) -> None:
+def text_table(rows: Sequence[Mapping[str, str]], key: str) -> None:
     """A table of text that wraps; unlike Streamlit's it has its size at once, so that nothing below it moves."""
     if not rows:
         return
     cells = ([sentence(cell) for cell in row.values()] for row in rows)
     lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
-    st.markdown("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+    table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    st.container(key=f"text_table_{key}").markdown(table)
 
 
 def _cell(value: str) -> str:

@@ -15,7 +15,7 @@ from monitor.metrics.binary import (
     evaluate,
     log_loss_by_row,
     resample,
-    samples_at_once,
+    sample_counts,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -256,10 +256,11 @@ def test_a_wrong_chunk_is_an_error(labels: list[float], probability: list[float]
 
 @pytest.mark.parametrize("cells", [0, 1, 25_697, 100_000, 2_650_000, 10**8])
 def test_samples_that_are_drawn_at_a_time_take_bounded_memory(cells: int) -> None:
-    found = samples_at_once(cells)
-    assert 1 <= found <= 100
-    assert found == 1 or found * cells * 8 <= 32 << 20
+    found = list(sample_counts(250, cells))
+    assert sum(found) == 250
+    assert all(1 <= count <= 100 for count in found)
+    assert all(count == 1 or count * cells * 8 <= 32 << 20 for count in found)
 
 
 def test_samples_of_the_public_files_are_drawn_a_hundred_at_a_time() -> None:
-    assert samples_at_once(30_697) == 100
+    assert list(sample_counts(250, 30_697)) == [100, 100, 50]
