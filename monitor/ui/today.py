@@ -329,7 +329,7 @@ def _show_cards(state: _State) -> None:
 
 
 def _note(section: str, *texts: str | None) -> None:
-    st.caption(widgets.plain("; ".join(text for text in texts if text)))
+    st.caption(widgets.plain("; ".join(sentence(text) for text in texts if text)))
     widgets.link("why", _("Evidence"), icon=":material/arrow_forward:", section=section)
 
 

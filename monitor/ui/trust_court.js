@@ -17,8 +17,10 @@ function tag(name, className = "", text = "") {
   return made;
 }
 
-const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}%`);
-const count = (value) => value.toLocaleString("en-US");
+let locale = "en-US";
+const DIGITS = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+const percent = (value) => (value === null ? "–" : `${(100 * value).toLocaleString(locale, DIGITS)}%`);
+const count = (value) => value.toLocaleString(locale);
 
 function corners(radius) {
   return [...Array(6).keys()]
@@ -91,6 +93,7 @@ export default function (component) {
   root.dataset.signature = signature;
   root.replaceChildren();
   const words = data.words, frames = data.frames, [left, top, width, height] = data.box;
+  locale = words.locale;
   let send = setTriggerValue, keep = setStateValue;
   let place = Math.max(0, frames.findIndex((frame) => frame.name === data.selected)), timer = null;
 

@@ -166,4 +166,6 @@ def _words() -> dict[str, str]:
         "fg": _("FG%"),
         "promotion": _("promotion"),
         "title": _("Trust court: shots by place, made minus expected"),
+        # A value of the catalog: the browser writes numbers as this language does.
+        "locale": _("en-US"),
     }
