@@ -13,7 +13,18 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from monitor.charts.layout import BINS, Floats, base_figure, colors, empty_figure, format_values, layout
-from monitor.charts.palette import CHALLENGER, CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE, STATUS, TRAINING
+from monitor.charts.palette import (
+    CHALLENGER,
+    CURRENT,
+    LINES,
+    MADE,
+    MISSED,
+    NEUTRAL,
+    REFERENCE,
+    RETRAIN,
+    STATUS,
+    TRAINING,
+)
 from monitor.store.records import MonitoringRun
 
 _MAX_INTEGER_BINS = 200
@@ -267,7 +278,10 @@ def status_history(rows: pd.DataFrame) -> go.Figure:
     return figure
 
 
-ROLLING_WORDS = ("log loss", "95% CI", "threshold", "test set", "base rate of the same rows", "promotion")
+ROLLING_WORDS = (
+    "log loss", "95% CI", "threshold", "test set", "base rate of the same rows", "worse than the base rate",
+    "promotion",
+)  # fmt: skip
 """What `rolling_loss` names, in the order of its legend."""
 
 
@@ -281,6 +295,8 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
     title: str = "",
 ) -> go.Figure:
     """Log loss of a moving window over time, with the base-rate loss, a threshold and promotions.
+
+    The area between the two losses is filled where the model is worse than the base rate.
 
     Parameters
     ----------
@@ -307,10 +323,8 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
         hoverinfo="skip",
         name=named["95% CI"],
     )
-    for name, column, style in (
-        ("base rate of the same rows", "base_rate", {"color": NEUTRAL, "width": 2, "dash": "dot"}),
-        ("log loss", "log_loss", {"color": CURRENT, "width": 3}),
-    ):
+
+    def add_line(name: str, column: str, style: Mapping[str, object]) -> None:
         figure.add_scatter(
             x=rows["time"],
             y=rows[column],
@@ -320,6 +334,21 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
             line=style,
             hovertemplate="%{x|%Y-%m-%d}: %{y:.4f} (%{customdata[0]:,})<extra>" + named[name] + "</extra>",
         )
+
+    add_line("base rate of the same rows", "base_rate", {"color": NEUTRAL, "width": 2, "dash": "dot"})
+    worse = rows["log_loss"] > rows["base_rate"]
+    if worse.any():
+        figure.add_scatter(
+            x=rows["time"],
+            y=rows["log_loss"].where(worse, rows["base_rate"]),
+            fill="tonexty",
+            fillcolor=_faded(RETRAIN, 0.3),
+            mode="lines",
+            line={"width": 0},
+            hoverinfo="skip",
+            name=named["worse than the base rate"],
+        )
+    add_line("log loss", "log_loss", {"color": CURRENT, "width": 3})
     for name, value, dash in (("threshold", threshold, "dash"), ("test set", reference, "solid")):
         if value is not None:
             figure.add_scatter(

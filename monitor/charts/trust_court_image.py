@@ -81,12 +81,17 @@ def _draw_cells(axes: Axes, found: TrustCourt) -> None:
         )
     )
     hatched = cells["hatched"].to_numpy()
-    strokes = [
-        (centers[place] + size[place] * np.array(line)).tolist()
-        for place in np.flatnonzero(hatched)
-        for line in drawing.hatching(found.radius * 0.9)
-    ]
-    axes.add_collection(LineCollection(strokes, colors=INK, linewidths=0.55, alpha=0.55, zorder=3))
+    strong = cells["significant"].to_numpy() & np.isin(level, (0, len(DIVERGING) - 1))
+    for selected, style in (
+        (hatched & ~strong, {"colors": INK, "linewidths": 0.55, "alpha": 0.55}),
+        (hatched & strong, {"colors": "white", "linewidths": 0.8, "alpha": 0.9}),
+    ):
+        strokes = [
+            (centers[place] + size[place] * np.array(line)).tolist()
+            for place in np.flatnonzero(selected)
+            for line in drawing.hatching(found.radius * 0.9)
+        ]
+        axes.add_collection(LineCollection(strokes, **style, zorder=3))
 
 
 def _draw_zones(axes: Axes, zones: pd.DataFrame) -> None:

@@ -130,6 +130,8 @@ export default function (component) {
       shape.setAttribute("class", `hex${level < 0 ? " hollow" : ""}${cells.significant[k] ? "" : " faded"}`);
       shape.style.fill = fill(level);
       shape.style.transform = `scale(${cells.size[k]})`;
+      // Lines in the color of the background are visible on the two strong classes only.
+      hatch.setAttribute("class", `hatch${cells.significant[k] && (level === 0 || level === 4) ? " on-strong" : ""}`);
       hatch.style.transform = `scale(${cells.size[k]})`;
       hatch.style.display = cells.hatched[k] ? "" : "none";
     });

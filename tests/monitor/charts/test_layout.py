@@ -372,3 +372,14 @@ def test_every_chart_follows_the_theme_of_the_page(shots: pd.DataFrame) -> None:
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None
         assert figure.layout.font.color is None
+
+
+@pytest.mark.parametrize(("base_rate", "filled_to"), [(0.65, [[0.65, 0.66, 0.70, 0.65]]), (0.75, [])])
+def test_the_loss_over_time_is_filled_only_where_it_exceeds_the_base_rate(
+    base_rate: float, filled_to: list[list[float]]
+) -> None:
+    rows = pd.DataFrame({"time": TIMES, "log_loss": [0.60, 0.66, 0.70, 0.60], "base_rate": base_rate})
+    rows = rows.assign(low=rows["log_loss"] - 0.01, high=rows["log_loss"] + 0.01, rows=200)
+    figure = monitoring.rolling_loss(rows, reference=0.6, threshold=0.7)
+    assert [list(trace.y) for trace in figure.data if trace.fill == "tonexty"] == filled_to
+    assert legend(figure).count("worse than the base rate") == len(filled_to)
