@@ -19,7 +19,7 @@ from data.preparation.contract import PreparationResult
 from data.preparation.manifest import FILTERED, TEST, TRAIN, prepared_path
 from data.storage.files import display_path
 from data.storage.tables import TableReader
-from monitor.store import commands, tags
+from monitor.store import commands, run_names, tags
 from serving import registry
 from serving.server.subprocesses import check_alive
 from steps import aplicacao, aquisicao, monitoramento, preparacao, relatorio, retreino, treinamento
@@ -38,7 +38,7 @@ from steps.training.config import TrainingConfig
 from steps.training.selection import cross_validated
 from steps.treinamento import TrainingResult
 
-RUN_NAME = "main"
+RUN_NAME = run_names.MAIN
 
 _SHOWN = ("log_loss", "roc_auc", "f1_score")
 

@@ -26,12 +26,13 @@ from data.storage.files import atomic_write, display_path, remove_path, sha256, 
 from data.storage.staging import staging
 from data.storage.tables import TableReader
 from monitor.charts import static
+from monitor.store import run_names
 from steps.shared.command import StepConfig, run_command
 from steps.shared.data_origin import data_tags, prepared_dataset, print_synthetic_warning
 from steps.shared.engine_config import RejectingConfig
 from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Params, Record, Text, log_records, step_run
 
-RUN_NAME = "PreparacaoDados"
+RUN_NAME = run_names.PREPARATION
 
 _SAMPLE_ROWS = 200_000
 

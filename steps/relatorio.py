@@ -22,10 +22,10 @@ from monitor.reports import chromium, split_sensitivity
 from monitor.reports.games import Games
 from monitor.reports.pipeline import collect, rendering, screens, sources
 from monitor.reports.pipeline import figures as drawing
-from monitor.reports.pipeline.facts import REPORT, Chain, Cover, Exchange
+from monitor.reports.pipeline.facts import Chain, Cover, Exchange
 from monitor.reports.pipeline.lineage import find_pipeline_runs
 from monitor.reports.pipeline.sources import Sources
-from monitor.store import commands, tables
+from monitor.store import commands, run_names, tables
 from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE, candidate_pipeline
 from monitor.store.model_store import ModelStore, current_store
@@ -45,7 +45,7 @@ from steps.shared.tracking import (
 )
 from steps.training.reproduction import reproduction
 
-RUN_NAME = REPORT
+RUN_NAME = run_names.REPORT
 MARKDOWN, HTML, PDF = "relatorio.md", "relatorio.html", "relatorio.pdf"
 
 _FOLDER = "relatorio"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from data import datasets
 from data.cli.config import run_command
 from data.cli.console import info
-from monitor.store import commands, tags
+from monitor.store import commands, run_names, tags
 from serving import registry
 from serving.batch.in_process import (
     PREDICTIONS_SHA256,
@@ -21,7 +21,7 @@ from steps.shared.command import StepConfig
 from steps.shared.data_origin import origin_tags
 from steps.shared.tracking import Tags, log_records, step_run
 
-RUN_NAME = "Reverter"
+RUN_NAME = run_names.ROLLBACK
 
 
 def check_version(version: str) -> str:

@@ -8,8 +8,6 @@ HEALTHY, WARNING, RETRAIN = "#009E73", "#F0E442", "#D55E00"
 """Reserved for a status, which is always shown as text too."""
 STATUS = {"healthy": HEALTHY, "warning": WARNING, "retraining recommended": RETRAIN}
 """Colors by status."""
-CHECK = {"passed": HEALTHY, "warning": WARNING, "failed": RETRAIN, "error": RETRAIN}
-"""Colors by the status of a check; a skipped one has none."""
 
 MISSED, MADE, NEUTRAL = "#0072B2", "#E69F00", "#6B7280"
 REFERENCE, CURRENT, TRAINING = "#3A97D4", "#B8558F", "#7B8794"

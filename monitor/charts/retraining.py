@@ -57,40 +57,10 @@ BACKTEST_STYLES = {
 }
 """Markers of the events of a policy backtest."""
 
-_CHAMPION, _NO_ACTION, _RETRAIN = 0, 1, 2
 _PROMOTION_STYLES = {
     calendar.PROMOTION: ("promotion", MarkerStyle(MISSED, "triangle-up")),
     calendar.ROLL_BACK: ("rollback", MarkerStyle(CHALLENGER, "triangle-left", 14)),
 }
-
-
-def timeline(log: Sequence[RetrainingDecision], promotions: pd.DataFrame) -> go.Figure:
-    """Decisions and champions over time.
-
-    Parameters
-    ----------
-    log : sequence of RetrainingDecision
-    promotions : pandas.DataFrame
-        ``when``, ``version``, ``kind`` and ``why``, as returned by `monitor.store.listings.promotions_table`.
-    """
-    figure = base_figure(height=310, legend_rows=2)
-    if not log and promotions.empty:
-        return empty_figure(figure)
-    for name, style in DECISION_STYLES.items():
-        own = [decision for decision in log if _name(decision) == name]
-        if own:
-            lanes = [_NO_ACTION if decision.decision == records.NO_ACTION else _RETRAIN for decision in own]
-            _add_markers(figure, [decision.decided_at for decision in own], lanes, name, style, map(_hover, own))
-    if len(promotions):
-        _add_champions(figure, promotions.sort_values("when"), [decision.decided_at for decision in log])
-    figure.update_yaxes(
-        tickvals=[_CHAMPION, _NO_ACTION, _RETRAIN],
-        ticktext=["champion", records.NO_ACTION, records.RETRAIN],
-        range=[-0.7, 2.5],
-        zeroline=False,
-        showgrid=True,
-    )
-    return figure
 
 
 def swimlanes(log: Sequence[RetrainingDecision], promotions: pd.DataFrame, versions: pd.DataFrame) -> go.Figure:
@@ -260,35 +230,6 @@ def _add_markers(  # noqa: PLR0913, PLR0917 attributes of a trace
         marker=style.marker,
         hovertemplate="%{text}<extra>" + name + "</extra>",
     )
-
-
-def _add_champions(figure: go.Figure, promotions: pd.DataFrame, decided: Sequence[datetime]) -> None:
-    times = list(promotions["when"])
-    figure.add_scatter(
-        x=[times[0], max([*times, *decided])],
-        y=[_CHAMPION, _CHAMPION],
-        mode="lines",
-        line={"color": LINES, "width": 2},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    figure.add_scatter(
-        x=times,
-        y=[_CHAMPION - 0.36] * len(times),
-        text=[f"v{version}" for version in promotions["version"]],
-        mode="text",
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    is_rollback = promotions["kind"] != calendar.PROMOTION
-    for kind, own in ((calendar.PROMOTION, promotions[~is_rollback]), (calendar.ROLL_BACK, promotions[is_rollback])):
-        if len(own):
-            name, style = _PROMOTION_STYLES[kind]
-            hovers = [
-                _wrapped([f"Version {version} became champion, {calendar.format_datetime(when)}", str(why)])
-                for when, version, why in zip(own["when"], own["version"], own["why"], strict=True)
-            ]
-            _add_markers(figure, list(own["when"]), [_CHAMPION] * len(own), name, style, hovers)
 
 
 def _add_events(figure: go.Figure, events: Sequence[Mapping[str, Any]]) -> None:

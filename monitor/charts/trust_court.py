@@ -24,14 +24,6 @@ Floats = npt.NDArray[np.float64]
 
 CLASS_EDGES = (-0.08, -0.03, 0.03, 0.08)
 """Made minus expected shots per shot at which the five classes of color meet."""
-CLASSES = (
-    "over 8 points fewer than expected",
-    "3 to 8 points fewer",
-    "as expected, ±3 points",
-    "3 to 8 points more",
-    "over 8 points more than expected",
-)
-"""What each class of color means, in percentage points of FG%."""
 HATCHED_FROM = 0.5
 """Out-of-support rate of a hexagon from which it is hatched."""
 WIDTH, TOP = 72.0, 35.0

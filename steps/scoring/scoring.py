@@ -22,7 +22,7 @@ from data.storage.output_paths import ensure_writable
 from data.storage.tables import TableReader
 from monitor.charts import static
 from monitor.metrics.binary import MAX_DISTINCT, StreamingCounts
-from monitor.store import labels, tags
+from monitor.store import labels, run_names, tags
 from monitor.store.model_store import current_store
 from monitor.store.tables import TIME
 from serving import registry
@@ -37,7 +37,7 @@ from steps.scoring.config import BatchScoringConfig
 from steps.shared.data_origin import data_tags, prepared_dataset, print_synthetic_warning
 from steps.shared.tracking import Artifact, Dataset, FigureRecord, Metrics, Record, Tags, log_records, step_run
 
-RUN_NAME = "PipelineAplicacao"
+RUN_NAME = run_names.BATCH_SCORING
 
 UNKNOWN_VERSION = "unknown: the endpoint returns no version"
 

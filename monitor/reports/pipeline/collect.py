@@ -22,7 +22,6 @@ from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.metrics.binary import THRESHOLD
 from monitor.reports.pipeline import artifacts, evidence, figures, plot_texts, screens
 from monitor.reports.pipeline.facts import (
-    REPORT,
     ArtifactFacts,
     Chain,
     Cover,
@@ -37,7 +36,7 @@ from monitor.reports.pipeline.sources import RAW_DEV, Sources
 from monitor.retraining import backtest, decision_log
 from monitor.store import listings, records, tags
 from monitor.store.model_store import ModelStore
-from monitor.store.run_names import RETRAINING
+from monitor.store.run_names import REPORT, RETRAINING
 from serving import registry
 from serving.batch.in_process import ScoredError, predict
 from serving.model.packaging import predict_probability

@@ -16,20 +16,16 @@ from monitor.store import tags as store_tags
 from monitor.store.candidates import BASE_RATE
 from monitor.store.records import RetrainingDecision, is_synthetic
 
-ACQUISITION, PREPARATION, TRAINING = "Aquisicao", run_names.PREPARATION, run_names.TRAINING
-APPLICATION, MONITORING, REPORT, MAIN = run_names.BATCH_SCORING, run_names.MONITORING, "Relatorio", "main"
-"""Names of the runs that the report covers."""
-
 _ENTRY_POINT = {
-    ACQUISITION: "aquisicao",
-    PREPARATION: "preparacao",
-    TRAINING: "treinamento",
-    APPLICATION: "aplicacao",
-    MONITORING: "monitoramento",
+    run_names.ACQUISITION: "aquisicao",
+    run_names.PREPARATION: "preparacao",
+    run_names.TRAINING: "treinamento",
+    run_names.BATCH_SCORING: "aplicacao",
+    run_names.MONITORING: "monitoramento",
     run_names.RETRAINING: "retreino",
     run_names.BACKTEST: "operacao",
-    REPORT: "relatorio",
-    MAIN: "main",
+    run_names.REPORT: "relatorio",
+    run_names.MAIN: "main",
 }
 _SKILL_CODES = {
     base_rate.Result.BETTER: "skill_better",
@@ -262,7 +258,8 @@ class PipelineFacts(Chain):
     def prior(self) -> RunFacts:
         """The base-rate baseline."""
         return next(
-            (run for run in self.candidates if run.tags.get(store_tags.MODEL_ID) == BASE_RATE), RunFacts(TRAINING)
+            (run for run in self.candidates if run.tags.get(store_tags.MODEL_ID) == BASE_RATE),
+            RunFacts(run_names.TRAINING),
         )
 
     @property
@@ -352,7 +349,7 @@ def selected_candidate(training: RunFacts, trained: VersionFacts, candidates: tu
     """Find the candidate that a training selected; a run that was not found if there is none."""
     selected = training.tags.get(store_tags.SELECTED_MODEL) or trained.tags.get(store_tags.MODEL_ID)
     found = (run for run in candidates if run.tags.get(store_tags.MODEL_ID) == selected)
-    return next(found, RunFacts(TRAINING))
+    return next(found, RunFacts(run_names.TRAINING))
 
 
 def _known(numbers: list[Number]) -> list[float] | None:

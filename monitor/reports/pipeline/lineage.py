@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from data.datasets import current
 from data.errors import KobeShotError
 from data.preparation.manifest import TRAIN
-from monitor.reports.pipeline.facts import (
+from monitor.reports.pipeline.facts import Chain, RunFacts, VersionFacts
+from monitor.store import commands, tags
+from monitor.store.model_store import FINISHED, OF_BATCH_SCORING, ModelStore
+from monitor.store.records import ModelVersion, RunInfo
+from monitor.store.run_names import (
     ACQUISITION,
-    APPLICATION,
+    BACKTEST,
+    BATCH_SCORING,
     MAIN,
     MONITORING,
     PREPARATION,
+    RETRAINING,
     TRAINING,
-    Chain,
-    RunFacts,
-    VersionFacts,
 )
-from monitor.store import commands, run_names, tags
-from monitor.store.model_store import FINISHED, OF_BATCH_SCORING, ModelStore
-from monitor.store.records import ModelVersion, RunInfo
 from serving import registry
 
 
@@ -49,7 +49,7 @@ def find_pipeline_runs(store: ModelStore, parent: str = "") -> Chain:
     """
     if parent:
         siblings = _children(store, parent)
-        application = siblings.get(APPLICATION)
+        application = siblings.get(BATCH_SCORING)
     else:
         application = store.last_batch_scoring_run()
         parent = _parent_named_main(store, application)
@@ -74,9 +74,9 @@ def find_pipeline_runs(store: ModelStore, parent: str = "") -> Chain:
         preparation=facts_of(preparation, PREPARATION),
         training=facts_of(training, TRAINING),
         candidates=tuple(facts_of(run, TRAINING) for run in store.candidate_runs(training.run_id)),
-        application=facts_of(application, APPLICATION),
+        application=facts_of(application, BATCH_SCORING),
         monitoring=facts_of(_monitoring(store, application), MONITORING),
-        operation=facts_of(_backtest(store, acquisition, training), run_names.BACKTEST),
+        operation=facts_of(_backtest(store, acquisition, training), BACKTEST),
         trained=trained,
         applied=applied,
         champion=champion,
@@ -115,7 +115,7 @@ def _training(store: ModelStore, version: VersionFacts) -> RunInfo | None:
     if found and found.run_id and (made := store.active_run(found.run_id)):
         return made
     for run in store.find_runs(TRAINING):
-        of_decision = bool(run.parent) and store.run(run.parent).name == run_names.RETRAINING
+        of_decision = bool(run.parent) and store.run(run.parent).name == RETRAINING
         if store.is_about_model(run) and not of_decision:
             return run
     return None

@@ -1,6 +1,7 @@
 """Charts of decisions and of a policy backtest."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -48,6 +49,19 @@ def promotions(*kinds: str) -> pd.DataFrame:
     return table.assign(when=pd.to_datetime(table["when"], utc=True))
 
 
+VERSIONS = pd.DataFrame(
+    {
+        "version": [1, 2, 3, 4],
+        "created": [NOW - timedelta(days=120 - place) for place in range(4)],
+        "gate": ["passed", "passed", "passed", "failed"],
+    }
+)
+
+
+def swimlanes(log: Sequence[RetrainingDecision], *kinds: str) -> go.Figure:
+    return retraining.swimlanes(log, promotions(*kinds), VERSIONS)
+
+
 def named(figure: go.Figure) -> dict[str, go.Scatter]:
     """Traces by their names in the legend."""
     return {trace.name: trace for trace in figure.data if trace.name and trace.showlegend is not False}
@@ -58,7 +72,11 @@ def texts(figure: go.Figure) -> str:
 
 
 @pytest.mark.parametrize(
-    "figure", [retraining.timeline([], promotions()), retraining.policy_backtest({**backtest_record(), "batches": []})]
+    "figure",
+    [
+        retraining.swimlanes([], promotions(), VERSIONS.head(0)),
+        retraining.policy_backtest({**backtest_record(), "batches": []}),
+    ],
 )
 def test_a_chart_without_data_shows_no_rows(figure: go.Figure) -> None:
     assert "no rows" in texts(figure)
@@ -67,7 +85,7 @@ def test_a_chart_without_data_shows_no_rows(figure: go.Figure) -> None:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_has_its_own_marker(outcome: str) -> None:
-    found = named(retraining.timeline([decision(1, outcome=outcome)], promotions()))
+    found = named(swimlanes([decision(1, outcome=outcome)]))
     style = DECISION_STYLES[outcome]
     assert list(found) == [outcome]
     assert (found[outcome].marker.color, found[outcome].marker.symbol) == (style.color, style.symbol)
@@ -83,26 +101,28 @@ def test_strategies_are_distinct_without_colors() -> None:
 
 
 def test_an_unknown_outcome_is_drawn_as_pending() -> None:
-    assert list(named(retraining.timeline([decision(1, outcome="what is this")], promotions()))) == ["pending"]
+    assert list(named(swimlanes([decision(1, outcome="what is this")]))) == ["pending"]
 
 
 def test_a_dry_run_is_not_drawn_as_a_retraining() -> None:
     log = [decision(1, outcome=records.NOTHING_TO_DO, mode="dry_run"), decision(2)]
-    assert list(named(retraining.timeline(log, promotions()))) == ["dry run", "promoted"]
+    assert list(named(swimlanes(log))) == ["dry run", "promoted"]
 
 
-def test_every_decision_and_the_champion_have_their_own_lanes() -> None:
-    figure = retraining.timeline(
-        [decision(1, "no action", records.NOTHING_TO_DO), decision(2)], promotions("promotion")
-    )
+def test_a_decision_is_in_the_lane_of_its_challenger_else_of_its_champion() -> None:
+    figure = swimlanes([decision(1, "no action", records.NOTHING_TO_DO), decision(2)], "promotion")
     lanes = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
     found = named(figure)
-    for name, lane in (("no action", "no action"), ("promoted", "retrain"), ("promotion", "champion")):
+    for name, lane in (("no action", "v3"), ("promoted", "v4"), ("promotion", "v1")):
         assert list(found[name].y) == [lanes[lane]], name
 
 
+def test_a_decision_about_an_unknown_version_is_not_drawn() -> None:
+    assert named(retraining.swimlanes([decision(1)], promotions(), VERSIONS.head(2))) == {}
+
+
 def test_the_hover_text_of_a_decision_is_escaped_and_wrapped() -> None:
-    hover = named(retraining.timeline([decision(7)], promotions()))["promoted"].text[0]
+    hover = named(swimlanes([decision(7)]))["promoted"].text[0]
     assert "Decision 7" in hover
     for text in ("log loss rose by 21%", "p &lt; 0.05 &amp; more", "1,500 labeled rows", "500 of them new"):
         assert text in hover
@@ -112,23 +132,28 @@ def test_the_hover_text_of_a_decision_is_escaped_and_wrapped() -> None:
 
 
 def test_a_decision_without_action_has_no_outcome() -> None:
-    hover = named(retraining.timeline([decision(7, "no action", records.NOTHING_TO_DO)], promotions()))[
-        "no action"
-    ].text[0]
+    hover = named(swimlanes([decision(7, "no action", records.NOTHING_TO_DO)]))["no action"].text[0]
     assert "Outcome" not in hover
 
 
 def test_promotions_and_rollbacks_have_their_own_markers() -> None:
-    found = named(retraining.timeline([], promotions("roll back", "promotion", "promotion")))
-    assert {name: len(trace.x) for name, trace in found.items()} == {"promotion": 2, "rollback": 1}
-    assert "Version 3 became champion" in found["rollback"].text[0]
+    found = named(swimlanes([], "roll back", "promotion", "promotion"))
+    assert {name: len(found[name].x) for name in ("promotion", "rollback")} == {"promotion": 2, "rollback": 1}
+    assert list(found["rollback"].text) == ["Version 3: rollback<br>better"]
 
 
-def test_the_line_of_the_last_champion_ends_at_the_last_decision() -> None:
-    line = next(
-        trace for trace in retraining.timeline([decision(150)], promotions("promotion")).data if trace.mode == "lines"
-    )
-    assert [time.day for time in line.x] == [22, 12]
+def test_a_version_has_a_thick_line_until_the_next_champion() -> None:
+    figure = swimlanes([], "roll back", "promotion")
+    lines = [trace for trace in figure.data if trace.name == "champion"]
+    assert [list(line.y) for line in lines] == [[0, 0], [1, 1]]
+    assert list(lines[0].x) == [NOW - timedelta(days=9), NOW]
+    assert "Version 1 became champion" in lines[0].text[0]
+    assert lines[1].x[1] > lines[1].x[0]
+
+
+def test_the_line_of_a_version_that_did_not_pass_the_gate_is_dotted() -> None:
+    lines = [trace for trace in swimlanes([]).data if trace.mode == "lines"]
+    assert [line.line.dash for line in lines] == ["solid", "solid", "solid", "dot"]
 
 
 def test_every_strategy_is_drawn_with_its_log_loss_and_its_running_mean() -> None:
@@ -164,7 +189,7 @@ def test_a_backtest_without_events_is_drawn() -> None:
 
 def test_every_chart_follows_the_theme_of_the_page() -> None:
     for figure in (
-        retraining.timeline([decision(1)], promotions("promotion")),
+        swimlanes([decision(1)], "promotion"),
         retraining.policy_backtest(backtest_record()),
     ):
         assert figure.layout.paper_bgcolor is None

@@ -44,8 +44,6 @@ from monitor.reports.pipeline import (
 )
 from monitor.reports.pipeline.collect import ReportContent
 from monitor.reports.pipeline.facts import (
-    MONITORING,
-    REPORT,
     Chain,
     Cover,
     Missing,
@@ -57,6 +55,7 @@ from monitor.reports.pipeline.formats import escaped
 from monitor.store import records
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
+from monitor.store.run_names import MONITORING, REPORT
 from serving import registry
 from serving.model.packaging import encoder_of
 from steps.training.pipelines import Inputs, with_preprocessing
