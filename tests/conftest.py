@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.store.db import utils as mlflow_database
 from sklearn.pipeline import Pipeline
 from streamlit.components.v2 import manifest_scanner
 
@@ -70,10 +71,14 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _components_of_streamlit() -> Iterator[None]:
-    """Streamlit searches all installed packages for components, a second for each page: once is enough."""
+def _searches_once() -> Iterator[None]:
+    """Streamlit searches all packages for components at each page, MLflow its migrations for the last at each store."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        for module, name in (
+            (manifest_scanner, "scan_component_manifests"),
+            (mlflow_database, "_get_latest_schema_revision"),
+        ):
+            patch.setattr(module, name, cache(getattr(module, name)))
         yield
 
 

@@ -1,4 +1,4 @@
-"""Environment variables that the libraries read when they are loaded."""
+"""Environment variables that the libraries read when they are loaded, and the order of the libraries."""
 
 import os
 import subprocess
@@ -35,3 +35,10 @@ def test_threads_of_openmp_sleep_while_they_wait(package: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP prints its settings in this form")
 def test_a_wait_policy_of_the_user_is_kept() -> None:
     assert "OMP_WAIT_POLICY = 'ACTIVE'" in _loaded("steps", OMP_WAIT_POLICY="ACTIVE")
+
+
+@pytest.mark.parametrize("package", ["steps", "monitor", "serving"])
+def test_skops_finds_the_functions_of_scipy_before_it_searches_mlflow(package: str) -> None:
+    script = f"import {package}, sys; print({{'scipy.special', 'mlflow'}}.intersection(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'scipy.special'}"
