@@ -20,7 +20,7 @@ from data.masking import mask_log_records, mask_tracebacks
 # These imports take seconds. Imported here, they do not delay the first page.
 from monitor.health.baseline import baseline as reference_data
 from monitor.store.model_store import OF_BATCH_SCORING, current_store
-from monitor.ui import navigation
+from monitor.ui import ahead, navigation
 from monitor.ui.styled_index import StyledIndex
 from serving import registry
 from serving.registry import reachability
@@ -40,6 +40,7 @@ async def ready(_app: st.App) -> AsyncIterator[None]:
             reachability.require_reachable()
             current_store().monitoring_runs(OF_BATCH_SCORING)
             reference_data(current_store(), registry.champion_number())
+        stack.enter_context(ahead.working())
         yield
 
 

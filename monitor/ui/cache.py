@@ -1,20 +1,22 @@
 """Cached data of the pages, by version, run and time window of the inference log."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
 from pydantic import ValidationError
+from streamlit.logger import get_logger
 
 from data.datasets import worded
-from data.errors import TableError
+from data.errors import KobeShotError, TableError
 from data.schema import PROBABILITY, TARGET
 from monitor.charts.court_rows import has_place, on_court, with_label
-from monitor.charts.trust_court import TrustCourt, trust_court
+from monitor.charts.trust_court import trust_court
 from monitor.health.baseline import ReferenceData
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.evaluation import Evaluation, ServingState, VersionRows, rows_of_version, version_to_evaluate
@@ -33,11 +35,16 @@ from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun, RetrainingDecision, RunInfo
 from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import widgets
-from monitor.ui.trust_court import Mark
+from monitor.ui.kept import Kept
+from monitor.ui.text import _
+from monitor.ui.trust_court import Frames, Mark, encode
 from serving import registry
 from serving.batch.in_process import dataset_of, predict
 from serving.client.probe import EndpointInfo, endpoint_info
 from serving.inference_log import reader
+
+# The app imports its pages before there is a runtime, which Streamlit reports once a cache.
+get_logger("streamlit.runtime.caching.cache_data_api").setLevel("ERROR")
 
 MAX_LOGGED_ROWS = 10_000
 """Rows of the inference log that a page loads; of a longer log, a systematic sample."""
@@ -48,6 +55,9 @@ MAX_TABLE_ROWS = 200_000
 """Rows of a scored table that a page loads; of a longer table, a systematic sample. ``monitoramento`` compares all."""
 
 _SOON, _LATER = 5, 60
+_QUICK, _OLDEST = 0.5, 900
+_LOGS: "Kept[ShownEvaluation]" = Kept(fresh=_LATER, quick=_QUICK, oldest=_OLDEST, size=4)
+"""Evaluations of the inference log by time window. A long log takes seconds to read."""
 _FIRST_MONTH = 8
 """Month from which a date belongs to the season that starts in its year."""
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -113,6 +123,11 @@ def monitoring_runs(store: ModelStore, source: str) -> list[MonitoringRun]:
 def last_batch_scoring(store: ModelStore) -> BatchScoringRun | None:
     """The last finished batch-scoring run of the production set, or None."""
     return store.last_batch_scoring_run()
+
+
+@cached(st.cache_data, ttl=_SOON)
+def _last_scored(store: ModelStore) -> str:
+    return tables.last_batch_scoring(store).run_id
 
 
 @cached(st.cache_data, ttl=_SOON)
@@ -216,19 +231,70 @@ def current() -> ShownEvaluation:
     KobeShotError
         If something is missing; the message names it.
     """
-    version = registry.champion_number()
-    store = current_store()
     if widgets.source() == widgets.LOG:
-        table, labels, rows, excluded, key = _log(reader.log_url(), widgets.window(), version)
-        judged = rows_of_version(table, version)._replace(excluded=excluded)
-        name = f"{version} {key}"
-        return ShownEvaluation(_evaluation(store, name, "log", judged, labels), rows, name)
-    key = tables.last_batch_scoring(store).run_id
+        return _of_log(widgets.window(), lambda: st.spinner(_("Reading the inference log")))
+    return _of_batch()
+
+
+def prepare() -> None:
+    """Compute what the pages show first of each data source, before somebody opens them."""
+    for source in (_of_batch, lambda: _of_log(None, nullcontext)):
+        # The pages show what is missing.
+        with suppress(KobeShotError), registry.translate_store_errors():
+            _prepared(source())
+
+
+def log_age() -> float:
+    """Seconds since the inference log was read, while a newer reading of a long one is awaited; else 0."""
+    if widgets.source() != widgets.LOG:
+        return 0.0
+    age = _LOGS.age(_log_key(current_store(), widgets.window(), registry.champion_number()))
+    return age if age > _LATER else 0.0
+
+
+def clear() -> None:
+    """Forget what the store and the inference log held."""
+    st.cache_data.clear()
+    _LOGS.clear()
+
+
+def _of_batch() -> ShownEvaluation:
+    version, store = registry.champion_number(), current_store()
+    key = _last_scored(store)
     table, rows = _table(store, key)
     judged = rows_of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
     name = f"{version} {key}"
     return ShownEvaluation(_evaluation(store, name, "prod", judged, None), rows, name)
+
+
+def _of_log(window: timedelta | None, waiting: Callable[[], AbstractContextManager[object]]) -> ShownEvaluation:
+    """The evaluation of the inference log; `waiting` is entered while a visitor waits for it."""
+    version, store, url = registry.champion_number(), current_store(), reader.log_url()
+
+    def read() -> ShownEvaluation:
+        return _read_log(store, url, window, version)
+
+    def read_for_visitor() -> ShownEvaluation:
+        with waiting():
+            return read()
+
+    return _LOGS.get(_log_key(store, window, version), read_for_visitor, lambda: _prepared(read()))
+
+
+def _log_key(store: ModelStore, window: timedelta | None, version: str) -> tuple[Hashable, ...]:
+    return store.uri, store.model_name, reader.log_url(), window, version
+
+
+def _prepared(shown: ShownEvaluation) -> ShownEvaluation:
+    """An evaluation, after what the pages show of it has been computed."""
+    store = current_store()
+    if has_court(shown.evaluation):
+        _courts(store, shown.key, shown.evaluation)
+    if len(shown.evaluation.labeled):
+        _runners(store, shown.key, shown.evaluation)
+        _rolling(store, shown.key, shown.evaluation)
+    return shown
 
 
 def baseline() -> ReferenceData:
@@ -241,7 +307,7 @@ def has_court(evaluation: Evaluation) -> bool:
     return has_place(evaluation.current, evaluation.dataset)
 
 
-def courts(shown: ShownEvaluation) -> dict[str, TrustCourt]:
+def courts(shown: ShownEvaluation) -> Frames:
     """Trust courts of all current rows, and of each season that has some."""
     return _courts(current_store(), shown.key, shown.evaluation)
 
@@ -310,7 +376,7 @@ def _of_season(store: ModelStore, key: str, _evaluation_of: Evaluation, season: 
 
 
 @cached(st.cache_resource, max_entries=4)
-def _courts(store: ModelStore, key: str, _evaluation_of: Evaluation) -> dict[str, TrustCourt]:
+def _courts(store: ModelStore, key: str, _evaluation_of: Evaluation) -> Frames:
     del store, key
     rows = on_court(_evaluation_of.current, _evaluation_of.dataset)
     # Training and reference rows show nothing about new shots.
@@ -320,7 +386,7 @@ def _courts(store: ModelStore, key: str, _evaluation_of: Evaluation) -> dict[str
     for season in sorted(set(rows[SEASON].unique()) - {UNKNOWN}):
         own = (rows[SEASON] == season).to_numpy()
         frames[str(season)] = trust_court(rows[own], out[own])
-    return frames
+    return encode(frames)
 
 
 @cached(st.cache_data, max_entries=4)
@@ -398,8 +464,7 @@ def _table(store: ModelStore, run_id: str) -> tuple[pd.DataFrame, int]:
     return found.table, found.rows
 
 
-@cached(st.cache_data, ttl=_LATER, max_entries=4, show_spinner="Reading the inference log")
-def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFrame, int, dict[str, int], str]:  # noqa: ANN401 timedelta or None; Streamlit hashes it
+def _read_log(store: ModelStore, url: str, window: timedelta | None, champion: str) -> ShownEvaluation:
     now = reader.now()
     since = now - window if window else None
     engine = reader.open_log(url)
@@ -411,12 +476,13 @@ def _log(url: str, window: Any, champion: str) -> tuple[pd.DataFrame, pd.DataFra
         raise reader.LogError(message)
     version = version_to_evaluate(counted, champion)
     rows = counted.pop(version)
-    return (
-        flag_training_rows(current_store(), reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version)),
-        flag_training_rows(
-            current_store(), reader.read_labeled(engine, since, max_rows=MAX_LABELED_ROWS, version=version)
-        ),
-        rows,
-        counted,
-        f"{url} {now.isoformat()}",
+    table, labels = (
+        flag_training_rows(store, found)
+        for found in (
+            reader.read(engine, since, max_rows=MAX_LOGGED_ROWS, version=version),
+            reader.read_labeled(engine, since, max_rows=MAX_LABELED_ROWS, version=version),
+        )
     )
+    name = f"{champion} {url} {now.isoformat()}"
+    judged = rows_of_version(table, champion)._replace(excluded=counted)
+    return ShownEvaluation(_evaluation(store, name, "log", judged, labels), rows, name)

@@ -35,7 +35,7 @@ def show() -> None:
     left.title(_("Champions"))
     if right.button(_("Refresh"), icon=":material/refresh:", width="stretch"):
         running_jobs.dismiss()
-        st.cache_data.clear()
+        cache.clear()
     running_jobs.show()
     with widgets.errors_shown():
         store = current_store()

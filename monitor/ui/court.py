@@ -122,9 +122,9 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
     if evaluation and is_whole:
         frames = cache.courts(cache.current())
     elif evaluation:
-        frames = {trust_court.ALL: court_of(filtered.table, evaluation.out_of_support[filtered.kept])}
+        frames = _one_frame(filtered.table, evaluation.out_of_support[filtered.kept])
     else:
-        frames = {trust_court.ALL: court_of(filtered.table, cache.baseline().support.out_of_support(filtered.table))}
+        frames = _one_frame(filtered.table, cache.baseline().support.out_of_support(filtered.table))
     left, right = st.columns([5, 2], gap="medium")
     with left, st.container(key="explorer_box"):
         frame, clicked = trust_court.show(
@@ -136,7 +136,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
             kept = replace(evaluation, current=filtered.table) if not is_whole else evaluation
             spot.show(kept, clicked)
         st.markdown(f"**{_('FG% by zone')}**")
-        zones, rate = frames[frame].zones, metric_name("rate")
+        zones, rate = frames.courts[frame].zones, metric_name("rate")
         widgets.text_table(
             [
                 {
@@ -149,7 +149,11 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
             ],
             "zones",
         )
-        widgets.download_table(frames[frame].cells, "trust_court", "court_cells")
+        widgets.download_table(frames.courts[frame].cells, "trust_court", "court_cells")
+
+
+def _one_frame(table: pd.DataFrame, out_of_support: npt.NDArray[np.bool_]) -> trust_court.Frames:
+    return trust_court.encode({trust_court.ALL: court_of(table, out_of_support)})
 
 
 def _filter(table: pd.DataFrame) -> _Filtered:

@@ -11,7 +11,7 @@ from data.datasets import current
 from data.errors import KobeShotError
 from monitor.store.model_store import current_store
 from monitor.ui import cache, text, url_state, widgets
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 from serving import registry
 
 _FOLDER = Path(__file__).parent
@@ -74,6 +74,9 @@ def show() -> None:
         for problem in cache.alias_problems(current_store()):
             st.error(widgets.plain(problem), icon=":material/report:")
     page.run()
+    with suppress(KobeShotError):
+        if age := cache.log_age():
+            st.caption(sentence(f"The inference log was read {age:.0f} s ago; it is being read again."))
 
 
 def _redirect(page: "st.Page", selected: dict[str, str]) -> Callable[[], None]:

@@ -82,7 +82,7 @@ def _show_running(known: set[str]) -> None:
     active = [job for job in jobs.latest() if job.running]
     if known - {job.job_id for job in active}:
         # A job has ended, so the whole page is rendered again.
-        st.cache_data.clear()
+        cache.clear()
         st.rerun()
     for job in active:
         if job.job_id in known:

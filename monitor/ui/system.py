@@ -36,7 +36,7 @@ def show() -> None:
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.title(_("System"))
     if right.button(_("Refresh"), icon=":material/refresh:", width="stretch"):
-        st.cache_data.clear()
+        cache.clear()
     st.caption(f"{_('Tracking store and registry')}: {widgets.plain(masked(mlflow.get_tracking_uri()))}")
     try:
         widgets.require_store()

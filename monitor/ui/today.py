@@ -54,11 +54,12 @@ def show() -> None:
         widgets.synthetic_warning()
     offered, later = _show_headline(state)
     left, right = st.columns([2, 1], gap="medium")
+    # First what is there at once.
+    with right:
+        _show_cards(state)
     with left:
         # A click, or a season, runs the court again and not the page.
         st.fragment(_show_evidence)()
-    with right:
-        _show_cards(state)
     _show_problems(state)
     _offer_monitoring(state, offered=offered)
     _show_loss(state)

@@ -52,7 +52,7 @@ function paint(root, data) {
   colors.forEach((color, level) => root.style.setProperty(`--level-${level}`, color));
 }
 
-function legend(data) {
+function legend(data, frames) {
   const box = tag("div", "legend"), words = data.words;
   const entry = (svg, text) => {
     const one = tag("span");
@@ -77,7 +77,7 @@ function legend(data) {
   };
   entry(one(`fill:${fill(0)};fill-opacity:.38;stroke:var(--dim)`), words.legend_faded);
   entry(one("fill:none;stroke:var(--dim)", true), words.legend_hatched);
-  if (data.frames.some((frame) => frame.cells.level.includes(-1)))
+  if (frames.some((frame) => frame.cells.level.includes(-1)))
     entry(one("fill:none;stroke:var(--dim)"), words.legend_hollow);
   return box;
 }
@@ -92,7 +92,7 @@ export default function (component) {
   }
   root.dataset.signature = signature;
   root.replaceChildren();
-  const words = data.words, frames = data.frames, [left, top, width, height] = data.box;
+  const words = data.words, frames = JSON.parse(data.frames), [left, top, width, height] = data.box;
   locale = words.locale;
   let send = setTriggerValue, keep = setStateValue;
   let place = Math.max(0, frames.findIndex((frame) => frame.name === data.selected)), timer = null;
@@ -151,7 +151,7 @@ export default function (component) {
     });
     body.replaceChildren(...frame.zones.map((zone) => {
       const row = tag("tr");
-      row.append(tag("td", "", zone.name), tag("td", "", percent(zone.rate)), tag("td", "", percent(zone.expected)), tag("td", "", count(zone.shots)));
+      row.append(tag("td", "", words.zones[zone.name] ?? zone.name), tag("td", "", percent(zone.rate)), tag("td", "", percent(zone.expected)), tag("td", "", count(zone.shots)));
       return row;
     }));
   }
@@ -175,7 +175,7 @@ export default function (component) {
     bar.append(button, track, name);
     root.appendChild(bar);
   }
-  root.appendChild(legend(data));
+  root.appendChild(legend(data, frames));
   const note = tag("div", "legend");
   root.appendChild(note);
   const details = tag("details"), body = tag("tbody"), table = tag("table"), head = tag("tr");

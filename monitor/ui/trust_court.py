@@ -37,8 +37,31 @@ class Mark(NamedTuple):
     label: str
 
 
+class Frames(NamedTuple):
+    """Trust courts by season, in order, of which `ALL` is the first; and as the browser reads them.
+
+    Attributes
+    ----------
+    courts : dict of str to TrustCourt
+    encoded : str
+        JSON.
+    digest : str
+        SHA-256 of it.
+    """
+
+    courts: Mapping[str, TrustCourt]
+    encoded: str
+    digest: str
+
+
+def encode(courts: Mapping[str, TrustCourt]) -> Frames:
+    """Encode trust courts for the browser, which takes longer than to show them."""
+    encoded = json.dumps([{"name": name, **_encoded(found)} for name, found in courts.items()])
+    return Frames(courts, encoded, hashlib.sha256(encoded.encode()).hexdigest())
+
+
 def show(
-    frames: Mapping[str, TrustCourt],
+    frames: Frames,
     *,
     key: str,
     marks: Sequence[Mark] = (),
@@ -49,8 +72,7 @@ def show(
 
     Parameters
     ----------
-    frames : mapping of str to TrustCourt
-        By season, in order; `ALL` is the first.
+    frames : Frames
     key : str
         Widget key, unique on the page.
     marks : sequence of Mark
@@ -59,16 +81,15 @@ def show(
     spot : Spot, optional
         Marked on the court.
     """
-    selected = frame if frame in frames else ALL
-    encoded = [{"name": name, **_encoded(found)} for name, found in frames.items()]
+    selected = frame if frame in frames.courts else ALL
     data = {
-        "frames": encoded,
-        "digest": hashlib.sha256(json.dumps(encoded).encode()).hexdigest(),
+        "frames": frames.encoded,
+        "digest": frames.digest,
         "selected": selected,
         "marks": [mark._asdict() for mark in marks],
         "spot": [spot.x, spot.y] if spot else None,
         **_geometry(),
-        "words": _words(),
+        "words": {**_words(), "zones": {zone: _(zone) for zone in frames.courts[ALL].zones["zone"]}},
     }
     result = _component()(
         key=key,
@@ -79,7 +100,8 @@ def show(
         height="content",
     )
     found = getattr(result, "spot", None)
-    shown = str(getattr(result, "frame", None) or selected) if getattr(result, "frame", None) in frames else selected
+    shown = getattr(result, "frame", None)
+    shown = str(shown or selected) if shown in frames.courts else selected
     return shown, Spot(float(found["x"]), float(found["y"]), str(found["frame"])) if found else None
 
 
@@ -131,7 +153,7 @@ def _encoded(found: TrustCourt) -> dict[str, Any]:
         },
         "zones": [
             {
-                "name": _(zone["zone"]), "x": _plain(zone["x"]), "y": _plain(zone["y"]), "n": zone["labeled"],
+                "name": zone["zone"], "x": _plain(zone["x"]), "y": _plain(zone["y"]), "n": zone["labeled"],
                 "shots": zone["shots"], "rate": _plain(zone["rate"]), "expected": _plain(zone["expected"]),
                 "labeled": zone["is_labeled"],
             }

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from data.datasets import VARIABLE
 from data.paths import ROOT
 from data.preparation import manifest
-from monitor.ui import scoring, text
+from monitor.ui import cache, scoring, text
 from monitor.ui.text import read
 from tests.project import PAGE_SECONDS
 
@@ -61,7 +60,7 @@ OF_SHOTS = re.compile(r"(?i)\b(shots?|court|kobe_shot|basketball|made|missed|FG%
 @pytest.fixture
 def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Prepared test rows of a dataset that is the one of this process."""
-    st.cache_data.clear()
+    cache.clear()
     (tmp_path / "orders.toml").write_text(ORDERS)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "orders.toml"))
     monkeypatch.setattr(manifest, "PROCESSED", tmp_path)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import streamlit as st
 from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
 from monitor.retraining import backtest, calendar, decision_log, promotion_test
 from monitor.store import records, tags
-from monitor.ui import jobs, widgets
+from monitor.ui import cache, jobs, widgets
 from serving import registry
 from serving.registry.gate import GateResult
 from tests.operation_store import (
@@ -51,9 +50,9 @@ OUTCOMES = (
 @pytest.fixture(autouse=True)
 def empty_cache() -> Iterator[None]:
     """An empty cache."""
-    st.cache_data.clear()
+    cache.clear()
     yield
-    st.cache_data.clear()
+    cache.clear()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +115,7 @@ def completed(test: AppTest, label: str) -> AppTest:
     test = button(test, label)
     assert not test.exception
     wait_until(lambda: not any(job.running for job in jobs.latest()), "the job to end")
-    st.cache_data.clear()
+    cache.clear()
     return test.run()
 
 

@@ -4,12 +4,11 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-import streamlit as st
 from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
-from monitor.ui import widgets
+from monitor.ui import cache, widgets
 from serving import registry
 from tests.project import PAGE_SECONDS, free_port
 from tests.versions import REJECTED, promote_versions, register_without_files
@@ -21,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("store")
 def empty_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server, and an empty cache."""
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, f"http://127.0.0.1:{free_port()}")
-    st.cache_data.clear()
+    cache.clear()
     yield
-    st.cache_data.clear()
+    cache.clear()
 
 
 def errors() -> list[str]:

@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from monitor.health.status import run_checks
 from monitor.store import tables as tables_of_the_monitor
 from monitor.store import tags as tags_of_runs
 from monitor.store.model_store import current_store
-from monitor.ui import cache, jobs, widgets
+from monitor.ui import ahead, cache, jobs, widgets
 from serving import registry
 from serving.inference_log import reader
 from serving.inference_log.inference_log import create_engine, tables
@@ -50,10 +51,10 @@ def nothing_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     """No server, no inference log, and an empty cache."""
     monkeypatch.setenv(widgets.ENDPOINT_VARIABLE, f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("KOBE_INFERENCE_LOG", f"sqlite:///{tmp_path / 'log.db'}")
-    st.cache_data.clear()
+    cache.clear()
     st.cache_resource.clear()
     yield
-    st.cache_data.clear()
+    cache.clear()
     st.cache_resource.clear()
 
 
@@ -246,6 +247,29 @@ def test_a_systematic_sample_of_the_inference_log_is_shown(
         assert not shown.exception, name
         assert not shown.error, name
     assert "of 12,000 rows" in texts(page("inputs", source=widgets.LOG))
+
+
+def test_what_the_pages_show_first_is_computed_before_they_are_opened(
+    operated_store: tuple[Path, Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pipeline = operated_store
+    fill_log(tmp_path / "log.db", pipeline, 300)
+    prepared, prepare = threading.Event(), cache.prepare
+
+    def prepare_and_tell() -> None:
+        prepare()
+        prepared.set()
+
+    monkeypatch.setattr(cache, "prepare", prepare_and_tell)
+    with ahead.working():
+        assert prepared.wait(PAGE_SECONDS)
+    monkeypatch.setattr(reader, "read", None)
+    monkeypatch.setattr(tables_of_the_monitor, "read_sample", None)
+    monkeypatch.setattr(cache, "trust_court", None)
+    for source in widgets.SOURCES:
+        shown = page("today", source=source)
+        assert not shown.exception, source
+        assert not shown.error, source
 
 
 def test_a_missing_log_shows_the_command_that_starts_a_server(operated_store: tuple[Path, Pipeline]) -> None:
@@ -491,7 +515,7 @@ def test_after_a_promotion_the_status_names_the_evaluated_version(
     assert "Version 1 on the production set" in texts(page("today"))
     assert "This page describes" not in texts(page("today"))
     promote_second_version(folder)
-    st.cache_data.clear()
+    cache.clear()
     shown = page("today")
     assert not shown.exception
     assert "**This page describes version 1.** The champion is version 2" in texts(shown)
@@ -511,7 +535,7 @@ def test_after_a_rollback_the_latest_status_of_the_champion_is_shown_and_the_new
     apply(folder, shots(300, 8), pipeline, version="2")
     monitor_production_set()
     registry.roll_back("a test", "1")
-    st.cache_data.clear()
+    cache.clear()
     shown = page("today")
     assert not shown.exception
     assert "Version 1 on the production set: 400 rows" in texts(shown)

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import streamlit as st
 from sklearn.pipeline import Pipeline
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
 from data.preparation import manifest
 from data.schema import FEATURES, feature_column
-from monitor.ui import scoring
+from monitor.ui import cache, scoring
 from serving.inference_log import reader
 from serving.inference_log.inference_log import TRAFFIC, UPLOAD, WHAT_IF
 from tests.project import PAGE_SECONDS, Checkout, ProductionServer, free_port, shot, wait_until
@@ -24,7 +23,7 @@ Page = Callable[[str], AppTest]
 @pytest.fixture
 def processed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for prepared tables."""
-    st.cache_data.clear()
+    cache.clear()
     monkeypatch.setattr(manifest, "PROCESSED", tmp_path)
     return tmp_path
 

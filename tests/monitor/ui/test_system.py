@@ -7,11 +7,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from data.paths import ROOT
 from monitor.metrics.names import metric_name
+from monitor.ui import cache
 from serving import registry
 from tests.project import PAGE_SECONDS, Checkout, ProductionServer, publish
 
@@ -19,7 +19,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def page(url: str = NOWHERE, tab: str = "Traffic") -> AppTest:
-    st.cache_data.clear()
+    cache.clear()
     test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "system.py"), default_timeout=PAGE_SECONDS)
     test.session_state["endpoint"] = url
     test.session_state["system_tab"] = tab
@@ -27,7 +27,7 @@ def page(url: str = NOWHERE, tab: str = "Traffic") -> AppTest:
 
 
 def versions_page() -> AppTest:
-    st.cache_data.clear()
+    cache.clear()
     test = AppTest.from_file(str(ROOT / "monitor" / "ui" / "champions.py"), default_timeout=PAGE_SECONDS)
     test.session_state["retraining_tab"] = "Versions"
     return test.run()
