@@ -1,4 +1,4 @@
-"""What the pages show first is computed before somebody opens them: by a thread of the app."""
+"""What the pages show first is computed before they are opened: by a thread of the app."""
 
 import threading
 from collections.abc import Iterator

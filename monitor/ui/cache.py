@@ -237,7 +237,7 @@ def current() -> ShownEvaluation:
 
 
 def prepare() -> None:
-    """Compute what the pages show first of each data source, before somebody opens them."""
+    """Compute what the pages show first of each data source, before they are opened."""
     for source in (_of_batch, lambda: _of_log(None, nullcontext)):
         # The pages show what is missing.
         with suppress(KobeShotError), registry.translate_store_errors():

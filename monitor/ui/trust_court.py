@@ -38,7 +38,7 @@ class Mark(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Trust courts by season, in order, of which `ALL` is the first; and as the browser reads them.
+    """Trust courts by season, in order and after `ALL`; and as the browser reads them.
 
     Attributes
     ----------

@@ -256,11 +256,11 @@ def test_what_the_pages_show_first_is_computed_before_they_are_opened(
     fill_log(tmp_path / "log.db", pipeline, 300)
     prepared, prepare = threading.Event(), cache.prepare
 
-    def prepare_and_tell() -> None:
+    def prepare_and_record() -> None:
         prepare()
         prepared.set()
 
-    monkeypatch.setattr(cache, "prepare", prepare_and_tell)
+    monkeypatch.setattr(cache, "prepare", prepare_and_record)
     with ahead.working():
         assert prepared.wait(PAGE_SECONDS)
     monkeypatch.setattr(reader, "read", None)
