@@ -47,7 +47,7 @@ $(READY): pyproject.toml uv.lock
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/uv.txt
-	@echo "Building $(VENV): 1.7 GB, about a minute with a fast registry"
+	@echo "Building $(VENV): 2 GB, about a minute with a fast registry"
 	$(BIN)/uv sync --frozen --quiet --python $(BIN)/python
 	@touch $@
 

@@ -108,15 +108,18 @@ def test_every_page_is_in_the_index() -> None:
     assert {page.name for page in DOCS.glob("*.md")} - {"README.md"} <= listed
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.pt-BR.md"])
-def test_the_project_layout_has_every_package_of_two_levels(page: str) -> None:
-    listed, layer = set(), ""
-    for indent, name in re.findall(r"^    ( *)(\w+)/ ", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
-        layer = layer if indent else name
-        listed.add(f"{layer}/{name}" if indent else name)
+def test_the_page_of_the_architecture_describes_every_package_of_two_levels() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `(\w+/\w+)/` \|", text, flags=re.MULTILINE))
     packages = {path.parent.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("__init__.py")}
-    assert {str(package) for package in packages if len(package.parts) < 3} == listed & {*map(str, packages)}
-    assert all((ROOT / name).is_dir() for name in listed)
+    assert {str(package) for package in packages if len(package.parts) == 2} == described
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.pt-BR.md"])
+def test_the_project_layout_names_every_layer_and_only_folders_that_exist(page: str) -> None:
+    named = set(re.findall(r"`(\w+)/`", (ROOT / page).read_text(encoding="utf-8")))
+    assert {*LAYERS, "deploy", "tests", "docs"} <= named
+    assert all((ROOT / name).is_dir() for name in named)
 
 
 def test_every_image_is_shown_and_small() -> None:

@@ -50,7 +50,6 @@ ALLOWED_IN: dict[str, str] = {
     "monitor/store/tags.py": r'^f?"[\w{}]+"$',
     "tests/monitor/health/test_record.py": r'^"(verdict|labelled|fine|finding|realised)"$',
     "monitor/health/record.py": r'^f?"[\w{}]+"$',
-    "docs/architecture.md": r"\b(steps|monitor|serving|data): [\w/, ]+",
     "deploy/compose.yaml": "--server.address",
     "Makefile": "--server.address",
     "docs/retrain.workflow.yml": "cancelled",
