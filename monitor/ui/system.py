@@ -10,6 +10,7 @@ import streamlit as st
 
 from data.errors import KobeShotError
 from data.masking import masked
+from data.paths import ROOT
 from monitor.charts.monitoring import trend
 from monitor.metrics.binary import METRICS
 from monitor.metrics.names import metric_name
@@ -37,7 +38,8 @@ def show() -> None:
     left.title(_("System"))
     if right.button(_("Refresh"), icon=":material/refresh:", width="stretch"):
         cache.clear()
-    st.caption(f"{_('Tracking store and registry')}: {widgets.plain(masked(mlflow.get_tracking_uri()))}")
+    store = masked(mlflow.get_tracking_uri()).replace(f"{ROOT}/", "")
+    st.caption(f"{_('Tracking store and registry')}: {widgets.plain(store)}")
     try:
         widgets.require_store()
         _show_served()
@@ -145,6 +147,12 @@ def _show_traffic(_table: pd.DataFrame) -> None:
     st.subheader(_("Inference log, all versions"))
     try:
         log = cache.logged(reader.log_url())
+    except reader.NoLogError:
+        st.info(
+            _("No row has been logged yet. The production server logs every scored row: make serve"),
+            icon=":material/info:",
+        )
+        return
     except reader.LogError as error:
         st.info(str(error), icon=":material/info:")
         return

@@ -85,7 +85,7 @@ def other_candidates(facts: PipelineFacts) -> list[Markup]:
         if wins:
             won = " e ".join(wins)
             text += (
-                f"{names[1]} tem {won} maior no teste. "
+                f"{names[1]} tem {won} {'maiores' if len(wins) > 1 else 'maior'} no teste. "
                 "Se o uso pedisse a classe (F1) ou a ordem dos arremessos (ROC AUC), e não a probabilidade, a "
                 "escolha poderia ser outra; o parâmetro `criterion` muda a métrica da seleção. "
             )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import mlflow
@@ -108,7 +108,9 @@ def images(store: ModelStore, experiment_id: str, chain: Chain) -> Iterator[tupl
         If Chromium, the app or MLflow's server does not start or does not respond.
     """
     with chromium.browser() as page:
-        with _app() as url:
+        with ExitStack() as servers:
+            served = servers.enter_context(subprocesses.run_production_server()) if store.champion() else ""
+            url = servers.enter_context(_app(served))
             for name, path in APP.items():
                 page.open(f"{url}/{path}?lang=pt", _APP_READY, width=_APP_WIDTH)
                 yield name, page.image(width=_APP_WIDTH, height=_APP_HEIGHT)
@@ -140,12 +142,13 @@ def pdf(html: Path) -> bytes:
 
 
 @contextmanager
-def _app() -> Iterator[str]:
+def _app(served: str) -> Iterator[str]:
+    """The app, with the URL of a scoring server."""
     port = subprocesses.free_port()
     options = ["--server.port", str(port), "--server.headless", "true"]
     command = ["streamlit", "run", str(ROOT / "monitor" / "app.py"), *options, "--browser.gatherUsageStats", "false"]
-    on_this_machine = {"STREAMLIT_SERVER_ADDRESS": subprocesses.HOST}
-    with subprocesses.running(command, port, on_this_machine, ready="/_stcore/health") as url:
+    environment = {"STREAMLIT_SERVER_ADDRESS": subprocesses.HOST, **({"KOBE_ENDPOINT": served} if served else {})}
+    with subprocesses.running(command, port, environment, ready="/_stcore/health") as url:
         yield url
 
 

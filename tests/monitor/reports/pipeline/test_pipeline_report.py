@@ -417,6 +417,18 @@ def test_the_selection_is_discussed_against_the_other_candidate(
     assert "Na validação cruzada, a diferença média de log loss é de" in discussed
 
 
+def test_metrics_in_which_the_other_candidate_is_better_are_named(whole: ReportContent) -> None:
+    found = {"compared_lr": -0.001, "compared_lr_low": -0.002, "compared_lr_high": 0.001}
+    better = tuple(
+        replace(run, metrics={**run.metrics, "f1_score": 0.9, "roc_auc": 0.9})
+        if run.tags.get("model_id") == "lr"
+        else run
+        for run in whole.facts.candidates
+    )
+    own = replace(whole.facts.own, metrics={**whole.facts.own.metrics, **found})
+    assert "tem F1 e ROC AUC maiores no teste" in changed(whole, own=own, candidates=better)
+
+
 def test_the_tree_the_coefficients_and_rows_of_the_predictions_are_shown(whole: ReportContent) -> None:
     text = rendering.markdown(whole.facts)
     assert {"arvore.png", "confusao.png", "importancia.png", "mapa_selecionado.png"} <= set(whole.plots)
@@ -524,6 +536,16 @@ def test_an_unknown_reason_names_the_missing_metric(whole: ReportContent, name: 
     text = changed(whole, monitoring=without(whole.facts.monitoring, name))
     reasons = text.partition("As razões, segundo as métricas")[2].partition("**O que mudou")[0]
     assert f"métrica {escaped(name)} da execução Monitoramento" in reasons
+
+
+@pytest.mark.parametrize(("skill", "explained"), [(-0.028, True), (0.01, False)])
+def test_a_lower_log_loss_than_that_of_the_reference_is_no_improvement_below_the_baseline(
+    whole: ReportContent, skill: float, *, explained: bool
+) -> None:
+    found = {"reference_log_loss": 0.67, "current_log_loss": 0.65, "reference_log_loss_skill": 0.03}
+    metrics = {**whole.facts.monitoring.metrics, **found, "current_log_loss_skill": skill}
+    text = changed(whole, monitoring=replace(whole.facts.monitoring, metrics=metrics))
+    assert ("(0,6500 contra 0,6700), **mas isso não é uma melhora.**" in text) == explained
 
 
 def test_a_missing_value_is_never_bold_twice(whole: ReportContent) -> None:
