@@ -71,7 +71,7 @@ class SourceTable:
             self._reader = DatasetReader(path, name=name, dataset=self.dataset)
         names = [column for column in self._reader.schema.names if not is_index(column)]
         self._names = {column: self._raw_name(column, names) for column in names}
-        self._first_id = first_id
+        self._first_id, self._plausibility = first_id, PlausibilityCheck(name, self.dataset)
         numbered = [ROW_ID] if self.dataset.id.name == ROW_ID and ROW_ID not in names else []
         self._is_numbered = bool(numbered)
         try:
@@ -117,19 +117,19 @@ class SourceTable:
                 yield pa.table(columns, names=self.schema.names)
 
     def write(self, target: Path) -> None:
-        """Write the table as a Parquet table."""
-        write_whole(self.chunks, self.schema, target)
+        """Write the table as a Parquet table, and check its rows across columns."""
+        write_whole(self._checked_chunks, self.schema, target)
 
     def open_valid(self, engine: Engine, path: Path, *, also_required: Sequence[str] = ()) -> RawShots:
         """Open and validate what `write` wrote; see `open_valid`."""
         try:
             return open_valid(engine, path, self.name, also_required=also_required, dataset=self.dataset)
         except SchemaError as error:
-            message = "\n".join(filter(None, [str(error), self._checked().hint()]))
+            message = "\n".join(filter(None, [str(error), self._plausibility.hint()]))
             raise SchemaError(message) from error
 
     def warn(self) -> None:
-        """Check the rows of a valid table across columns, and report labels that cannot be read.
+        """Report rows of a valid table that contradict themselves, and labels that cannot be read.
 
         Raises
         ------
@@ -138,17 +138,16 @@ class SourceTable:
         SourceError
             If the target has more than two values.
         """
-        plausibility = self._checked()
         with _translate_reader_errors():
             self._reader.require_labels(self.rows, _MAX_UNREADABLE_LABELS)
-        plausibility.finish()
+        self._plausibility.finish()
         warn(self._reader.warning)
 
-    def _checked(self) -> PlausibilityCheck:
-        plausibility = PlausibilityCheck(self.name, self.dataset)
+    def _checked_chunks(self) -> Iterator[pa.Table]:
+        self._plausibility = PlausibilityCheck(self.name, self.dataset)
         for chunk in self.chunks():
-            plausibility.add(chunk.to_pandas())
-        return plausibility
+            self._plausibility.add(chunk.to_pandas())
+            yield chunk
 
 
 def split_table(path: Path, folder: Path, name: str = "", dataset: Dataset | None = None) -> None:
@@ -241,11 +240,21 @@ def write_whole(chunks: Callable[[], Iterator[pa.Table]], schema: pa.Schema, tar
     schema : pyarrow.Schema
     target : pathlib.Path
     """
-    other = {field.name for chunk in chunks() for field in schema if chunk.schema.field(field.name).type != field.type}
-    fields = [field.with_type(pa.string()) if field.name in other else field for field in schema]
-    with table_writer(target, pa.schema(fields, schema.metadata)) as writer:
-        for chunk in chunks():
-            writer.write(chunk.cast(writer.schema))
+    if other := _write_typed(chunks(), schema, target):
+        strings = [field.with_type(pa.string()) if field.name in other else field for field in schema]
+        _write_typed(chunks(), pa.schema(strings, schema.metadata), target)
+
+
+def _write_typed(chunks: Iterator[pa.Table], schema: pa.Schema, target: Path) -> set[str]:
+    """Write chunks, unless some columns do not have the type of the schema; return their names."""
+    typed = {field.name: field.type for field in schema if field.type != pa.string()}
+    other: set[str] = set()
+    with table_writer(target, schema) as writer:
+        for chunk in chunks:
+            other |= {name for name, type_ in typed.items() if chunk.schema.field(name).type != type_}
+            if not other:
+                writer.write(chunk.cast(schema))
+    return other
 
 
 def open_valid(

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import sqlalchemy as sql
 
 from data.errors import FileError, TableError
@@ -34,7 +35,7 @@ _EXAMPLE = "postgresql://user@host/database?table=shots"
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _FILE_TABLE = re.compile(r"(?P<path>.+)\?table=(?P<table>[^&]*)", re.DOTALL)
 _UNSAFE, _NAME_SHOWN = re.compile(r"[^\w-]+"), 50
-_COPY_BYTES = 1 << 20
+_COPY_BYTES, _BLOCK_BYTES = 1 << 20, 1 << 22
 
 
 def is_url(location: str) -> bool:
@@ -267,10 +268,73 @@ def _sql_table(
                 schema_name, name = "", _selected(table, tables, location)
             found = sql.Table(name, sql.MetaData(), autoload_with=connection, schema=schema_name or None)
             schema = pa.schema([(column.name, _arrow_type(column.type)) for column in found.columns])
-            with connection.execute(sql.select(*(_as_stored(column) for column in found.columns))) as result:
+            query = sql.select(*(_as_stored(column) for column in found.columns))
+            if (url.get_backend_name(), url.get_driver_name()) == ("postgresql", "psycopg"):
+                with _postgres_batches(connection, query, schema) as batches:
+                    yield schema, (pa.Table.from_batches([batch]) for batch in batches)
+                return
+            with connection.execute(query) as result:
                 yield schema, (_piece(rows, schema, location) for rows in result.partitions(PIECE_ROWS))
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _postgres_batches(
+    connection: sql.Connection, query: "sql.Select[Any]", schema: pa.Schema
+) -> Iterator[pa_csv.CSVStreamingReader]:
+    """The rows of a query as CSV: Arrow reads it in a quarter of the time in which Python makes objects of them."""
+    import psycopg  # noqa: PLC0415 loaded where it is used
+
+    quoted = connection.dialect.identifier_preparer.quote_identifier
+    # An empty string is quoted, a null is not.
+    strings = ", ".join(quoted(field.name) for field in schema if field.type == pa.string())
+    force_quote = f", FORCE_QUOTE ({strings})" if strings else ""
+    statement = f"COPY ({query.compile(connection)}) TO STDOUT (FORMAT csv, HEADER{force_quote})"
+    options = pa_csv.ConvertOptions(
+        column_types=schema,
+        null_values=[""],
+        true_values=["t"],
+        false_values=["f"],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    try:
+        cursor = connection.connection.cursor()
+        cursor.execute("SET datestyle = ISO; SET extra_float_digits = 3; SET client_encoding = UTF8")
+        with cursor.copy(statement) as copy, pa.PythonFile(_Copied(copy), "r") as file:
+            yield pa_csv.open_csv(
+                file,
+                pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
+                pa_csv.ParseOptions(newlines_in_values=True),
+                options,
+            )
+    except psycopg.Error as error:
+        raise sql.exc.SQLAlchemyError(str(error)) from error
+
+
+class _Copied:
+    """What a COPY of PostgreSQL sends, as a file."""
+
+    closed = False
+
+    def __init__(self, copy: Any) -> None:  # noqa: ANN401 psycopg.Copy, of any kind of row
+        self._copy, self._rest = copy, b""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        parts = [self._rest]
+        found = len(self._rest)
+        while found < size and (row := bytes(self._copy.read())):
+            parts.append(row)
+            found += len(row)
+        whole = b"".join(parts)
+        self._rest = whole[size:]
+        return whole[:size]
+
+    def close(self) -> None:
+        """The connection is closed elsewhere."""
+        self.closed = True
 
 
 def _read_only(file: Path) -> sql.Engine:
@@ -297,7 +361,7 @@ def _piece(rows: Sequence[sql.Row[Any]], schema: pa.Schema, location: str) -> pa
     columns = []
     for field, cells in zip(schema, zip(*rows, strict=True), strict=True):
         try:
-            columns.append(pa.array(_CONVERSIONS[field.type](cells), field.type))
+            columns.append(_array(cells, field.type))
         except (pa.ArrowException, TypeError, ValueError) as error:
             message = (
                 f"{masked(location)}, column {field.name}: expected values of its type ({field.type}); {masked(error)}"
@@ -306,12 +370,24 @@ def _piece(rows: Sequence[sql.Row[Any]], schema: pa.Schema, location: str) -> pa
     return pa.table(columns, schema=schema)
 
 
+def _array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return _typed(cells, kind)
+    except (pa.ArrowException, TypeError):
+        return _typed(_CONVERSIONS[kind](cells), kind)
+
+
+def _typed(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    # Of an integer type Arrow would make 1 of 1.5; its cast refuses that.
+    return pa.array(cells).cast(kind) if kind == pa.int64() else pa.array(cells, kind)
+
+
 def _floats(cells: Sequence[Any]) -> list[float | None]:
     return [None if cell is None or cell == "" else float(cell) for cell in cells]
 
 
-def _integers(cells: Sequence[Any]) -> Sequence[Any]:
-    return cells if all(type(cell) is int for cell in cells) else [None if cell == "" else cell for cell in cells]
+def _integers(cells: Sequence[Any]) -> list[Any]:
+    return [None if cell == "" else cell for cell in cells]
 
 
 def _booleans(cells: Sequence[Any]) -> list[bool | None]:

@@ -5,12 +5,15 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import psycopg
 import pytest
@@ -18,6 +21,7 @@ import pytest
 from data.acquisition import sources
 from data.acquisition.provenance import read_provenance
 from data.errors import KobeShotError, TableError
+from data.paths import ROOT
 from data.storage import locations
 from data.storage.locations import local_table, validate_location
 from data.storage.shot_reader import ShotReader
@@ -94,6 +98,103 @@ def test_a_table_of_postgresql_is_a_source_and_its_password_is_recorded_nowhere(
     assert raw["game_date"].tolist() == expected["game_date"].tolist()
     printed = capsys.readouterr()
     assert SECRET not in printed.out + printed.err + "".join(path.read_text() for path in tmp_path.glob("*.json"))
+
+
+def test_values_of_postgresql_arrive_as_they_are_whatever_its_settings(postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("ALTER ROLE kobe SET datestyle = 'SQL, DMY'")
+        connection.execute("ALTER ROLE kobe SET extra_float_digits = 0")
+        connection.execute(
+            'CREATE TABLE kinds (id int, "Odd "" name" text, third double precision, made boolean, day date, '
+            "at timestamp, share numeric(9,4), tags text[], none text)"
+        )
+        connection.execute(
+            "INSERT INTO kinds VALUES (1, '', 1/3::double precision, true, '2001-02-03', '2001-02-03 04:05:06', 0.1, "
+            "'{a,b}', null), (2, E'a, \"b\"\\n\\\\N t', 'Infinity', false, null, null, null, null, null), "
+            "(null, null, 'NaN', null, null, null, null, null, null)"
+        )
+    with local_table(f"{postgres}?table=kinds") as path:
+        rows = TableReader(path).table().to_pydict()
+    third = rows.pop("third")
+    assert third[:2] == [1 / 3, float("inf")]
+    assert np.isnan(third[2])
+    assert rows == {
+        "id": [1, 2, None],
+        'Odd " name': ["", 'a, "b"\n\\N t', None],
+        "made": [True, False, None],
+        "day": ["2001-02-03", None, None],
+        "at": ["2001-02-03 04:05:06", None, None],
+        "share": [0.1, None, None],
+        "tags": ["{a,b}", None, None],
+        "none": [None, None, None],
+    }
+
+
+def test_an_empty_table_of_postgresql_has_its_columns(postgres: str) -> None:
+    with psycopg.connect(postgres) as connection:
+        connection.execute("CREATE TABLE empty (id int, name text)")
+    with local_table(f"{postgres}?table=empty") as path:
+        table = TableReader(path).table()
+    assert (table.num_rows, table.schema.names) == (0, ["id", "name"])
+
+
+def test_an_error_within_a_view_of_postgresql_is_one_sentence(postgres: str) -> None:
+    with psycopg.connect(postgres) as connection:
+        connection.execute("CREATE VIEW broken AS SELECT n, 1 / (n - 40000) AS x FROM generate_series(1, 50000) n")
+    with pytest.raises(TableError, match=r"cannot be read: division by zero$"), local_table(f"{postgres}?table=broken"):
+        pass
+
+
+_MEASURED = """
+import re, sys
+from pathlib import Path
+from data.storage.locations import local_table
+with local_table(sys.argv[1]):
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+_DOUBLE = "INSERT INTO wide SELECT * FROM wide"
+
+
+def peak(location: str) -> int:
+    """Peak memory of a process that copies a table, bytes."""
+    command = [sys.executable, "-c", _MEASURED, location]
+    return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout) * 1_024
+
+
+def database(kind: str, postgres: str, folder: Path) -> tuple[Any, str]:
+    """A connection to a database, and the URL of its table wide."""
+    if kind == "postgresql":
+        return psycopg.connect(postgres, autocommit=True), f"{postgres}?table=wide"
+    path = folder / f"shots.{kind}"
+    connect = sqlite3.connect if kind == "sqlite" else duckdb.connect
+    return connect(str(path)), f"{path}?table=wide"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite", "duckdb"])
+def test_memory_does_not_grow_with_the_table_of_a_database(kind: str, postgres: str, tmp_path: Path) -> None:
+    columns = ", ".join(f"n{place} double precision" for place in range(8))
+    create = [f"CREATE TABLE wide ({columns}, team text)", "INSERT INTO wide VALUES (1,2,3,4,5,6,7,8,'Los Angeles')"]
+    peaks = []
+    for statements in ([*create, *[_DOUBLE] * 18], [_DOUBLE] * 3):
+        connection, location = database(kind, postgres, tmp_path)
+        with closing(connection):
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+        peaks.append(peak(location))
+    assert peaks[1] - peaks[0] < 120e6
+    assert peaks[1] < 1e9
+
+
+def test_a_fraction_in_a_column_of_integers_is_named_not_cut(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shots.db")) as connection:
+        connection.execute("CREATE TABLE shots (shot_distance INTEGER)")
+        connection.executemany("INSERT INTO shots VALUES (?)", [(1,), (2.5,)])
+        connection.commit()
+    with pytest.raises(TableError, match=r"column shot_distance: .*2\.5"), local_table(f"{tmp_path}/shots.db"):
+        pass
 
 
 @pytest.mark.parametrize("table", ["nothing", "nba.nothing", "shots"])
