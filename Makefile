@@ -32,7 +32,7 @@ CHECK_STORE = case "$$MLFLOW_TRACKING_URI" in ""|sqlite:*|file:*|/*) ;; *) pytho
 
 .DEFAULT_GOAL := help
 .PHONY: help env main test test-slow lint docs format bench bench-serving bench-monitor bench-groups bench-pages serve monitor ui lock clean
-.PHONY: docs-site entrega retrain roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
+.PHONY: docs-site entrega retrain approve roll-back verify relocate history operation spark sbom audit bench-loop bench-preparation bench-scale fuzz mutation
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -136,6 +136,10 @@ ui: env ## Open the MLflow UI on 127.0.0.1 (PORT=5000)
 retrain: env ## Decide whether to retrain, and if so train, compare and promote (ARGUMENTS='-P mode=dry_run')
 	@$(CHECK_STORE)
 	mlflow run . -e retreino --env-manager local $(DATASET) $(ARGUMENTS)
+
+approve: env ## Approve or reject the version that waits for it (ARGUMENTS='-P decision=reject -P reason=...')
+	@$(CHECK_STORE)
+	mlflow run . -e aprovar --env-manager local $(DATASET) $(ARGUMENTS)
 
 roll-back: env ## Restore the previous champion (ARGUMENTS='-P version=2 -P reason=...')
 	@$(CHECK_STORE)

@@ -34,16 +34,15 @@ from steps.shared.command import part, run_command
 from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.engine_config import ENGINES, check_local_or_spark
 from steps.shared.tracking import Metrics, Record, Tags, log_records, step_run
-from steps.training.config import TrainingConfig
 from steps.training.selection import cross_validated
-from steps.treinamento import TrainingResult
+from steps.treinamento import TrainingResult, TreinamentoConfig
 
 RUN_NAME = run_names.MAIN
 
 _SHOWN = ("log_loss", "roc_auc", "f1_score")
 
 
-class MainConfig(RelatorioConfig, ScoringConfig, TrainingConfig, PreparacaoConfig, AquisicaoConfig):
+class MainConfig(RelatorioConfig, ScoringConfig, TreinamentoConfig, PreparacaoConfig, AquisicaoConfig):
     """Run aquisicao, preparacao, treinamento, aplicacao, monitoramento and retreino (a dry run), and relatorio."""
 
     engine: Annotated[str, AfterValidator(check_local_or_spark)] = Field(default=LOCAL, description=ENGINES)
@@ -68,13 +67,9 @@ def run(config: MainConfig) -> None:
         log_records([data_tags(provenance)])
         prepared = preparacao.run(part(PreparacaoConfig, config))
         with registry.rollback_on_failure():
-            trained = treinamento.run(part(TrainingConfig, config))
+            trained = treinamento.run(part(TreinamentoConfig, config))
             if registry.champion() is None and not config.endpoint:
-                message = (
-                    f"There is no champion to score with: version {trained.version} was {trained.note}. Give more "
-                    f"{config.description.rows} or better features, or score with a server: endpoint=URL."
-                )
-                raise registry.RegistryError(message)
+                raise registry.RegistryError(_without_champion(config, trained))
             applied = aplicacao.run(BatchScoringConfig(**part(ScoringConfig, config).model_dump()))
             log_records(_records(trained, applied))
         with _promotion_kept(trained):
@@ -90,6 +85,16 @@ def run(config: MainConfig) -> None:
     if provenance.is_synthetic:
         print_provenance(provenance)
     _show(config, provenance, prepared, trained, applied, monitored, written, active.info.run_id)
+
+
+def _without_champion(config: MainConfig, trained: TrainingResult) -> str:
+    if registry.awaiting_approval():
+        then = "; ".join(map(commands.command, ("aplicacao", "monitoramento", "relatorio")))
+        return f"There is no champion to score with: version {trained.version} {trained.note}. Then: {then}"
+    return (
+        f"There is no champion to score with: version {trained.version} was {trained.note}. Give more "
+        f"{config.description.rows} or better features, or score with a server: endpoint=URL."
+    )
 
 
 def _decide(dataset: str) -> None:

@@ -66,6 +66,7 @@ from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.tracking import FigureRecord, Metrics, Record, Tags, Text, log_records, step_run
 from steps.training.config import TrainingConfig, models_of
 from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
+from steps.treinamento import TreinamentoConfig
 
 RUN_NAME = run_names.BACKTEST
 SUFFIX = "_backtest"
@@ -174,7 +175,9 @@ class _Operation:
         write_parquet(arrived, path)
         as_of = decided_at(str(batch[_time()].iloc[-1]), datetime.now(UTC).replace(tzinfo=None))
         retrained = retrain(
-            RetreinoConfig(**part(RetrainingConfig, self.config).model_dump(), current=str(path), as_of=as_of)
+            RetreinoConfig(
+                **part(RetrainingConfig, self.config).model_dump(), approval="none", current=str(path), as_of=as_of
+            )
         )
         store = current_store()
         store.set_tags(store.decisions(limit=1)[0].run_id, {tags.BACKTEST: self.run_id})
@@ -264,7 +267,8 @@ def _start(config: OperacaoConfig) -> None:
     """Train the first champion on dev rows only, as ``main`` does, for a new registered model."""
     current_store().delete_model()
     training = part(TrainingConfig, config).model_copy(update={"models": config.initial_model or config.models})
-    trained = treinamento.run(training)
+    # Nobody is there to approve what a backtest promotes, which is a registered model of its own.
+    trained = treinamento.run(TreinamentoConfig(**training.model_dump(), approval="none"))
     if registry.champion() is None:
         message = f"There is no champion to start with: version {trained.version} was {trained.note}."
         raise registry.RegistryError(message)

@@ -22,8 +22,6 @@ from monitor.store.records import (
     MAX_TAG_LENGTH,
     NOTHING_TO_DO,
     PENDING,
-    PROMOTED,
-    REJECTED,
     RetrainingDecision,
 )
 from monitor.store.tags import OUTCOME, OUTCOME_REASON
@@ -71,6 +69,8 @@ def run(config: RetreinoConfig) -> RetrainingResult:
         champion = current_store().require_champion()
         log_records([origin_tags(champion.tags)])
         print_synthetic_warning(synthetic=champion.synthetic)
+        for version in map(registry.number, registry.awaiting_approval()):
+            info("Waiting:", f"version {version}, for approval: {registry.approval_command(version)}")
         inputs = read_inputs(
             champion,
             config.current,
@@ -101,9 +101,8 @@ def run(config: RetreinoConfig) -> RetrainingResult:
             return RetrainingResult(number, decision, NOTHING_TO_DO)
         with _log_failure(active.info.run_id):
             promotion = _retrain(config, inputs, active.info.run_id)
-        outcome = PROMOTED if promotion.promoted else REJECTED
-        info("Outcome:", f"{outcome}, {promotion.note}", style="bold")
-    return RetrainingResult(number, decision, outcome, promotion)
+        info("Outcome:", f"{promotion.outcome}, {promotion.note}", style="bold")
+    return RetrainingResult(number, decision, promotion.outcome, promotion)
 
 
 def _decision_time(text: str) -> datetime:
@@ -183,6 +182,7 @@ def _retrain(config: RetreinoConfig, inputs: DecisionInputs, run_id: str) -> Pro
                 training_data.test,
                 seed=config.session_id,
                 against=inputs.champion.version,
+                approval=config.needs_approval,
                 max_log_loss=config.max_log_loss,
                 min_improvement=config.min_improvement,
             )
@@ -196,8 +196,10 @@ def _outcome_records(promotion: PromotionOutcome, version: str) -> Iterator[Reco
     yield Tags(
         {
             store_tags.MODEL_VERSION: version,
-            OUTCOME: PROMOTED if promotion.promoted else REJECTED,
-            OUTCOME_REASON: (promotion.gate_result.reason if promotion.promoted else promotion.note)[:MAX_TAG_LENGTH],
+            OUTCOME: promotion.outcome,
+            OUTCOME_REASON: (promotion.gate_result.reason if promotion.gate_result.passed else promotion.note)[
+                :MAX_TAG_LENGTH
+            ],
         }
     )
 

@@ -26,7 +26,7 @@ from steps.shared.tracking import (
     log_records,
     step_run,
 )
-from steps.training.config import TrainingConfig
+from steps.training.config import ApprovalConfig, TrainingConfig
 from steps.training.promotion import comparison_rows, promote_if_better, promotion_records
 from steps.training.selection import ModelSelection, train_and_register
 from steps.training.training_set import TrainingData
@@ -34,7 +34,7 @@ from steps.training.training_set import TrainingData
 RUN_NAME = run_names.TRAINING
 
 
-class TreinamentoConfig(TrainingConfig):
+class TreinamentoConfig(TrainingConfig, ApprovalConfig):
     """Tune models with PyCaret on base_train, select one by cross-validation, register it as kobe_shot."""
 
 
@@ -47,7 +47,7 @@ class TrainingResult:
     note: str
 
 
-def run(config: TrainingConfig) -> TrainingResult:
+def run(config: TreinamentoConfig) -> TrainingResult:
     """Train on the prepared tables, in a run with a nested run for each candidate; promote a better version."""
     with registry.rollback_on_failure(), step_run(RUN_NAME, config):
         registry.reconcile()
@@ -58,7 +58,7 @@ def run(config: TrainingConfig) -> TrainingResult:
         if compared.note:
             info("Compared", compared.note)
             log_records([Tags({tags.COMPARISON_NOTE: compared.note})])
-        promotion = promote_if_better(challenger, compared.rows, seed=config.session_id)
+        promotion = promote_if_better(challenger, compared.rows, seed=config.session_id, approval=config.needs_approval)
         log_records(promotion_records(promotion))
         detail(format_message("Registered:", f"{registry.model()} version {challenger.version}; {promotion.note}"))
     why = f": {promotion.gate_result.reason}" if promotion.promoted else ""

@@ -23,7 +23,7 @@ from steps.training.tuning import BEST, MODEL_NAMES
 PAGE, PROJECT = ROOT / "docs" / "parameters.md", ROOT / "MLproject"
 ENTRY_POINTS = (
     *("main", "aquisicao", "preparacao", "treinamento", "aplicacao"),
-    *("monitoramento", "relatorio", "retreino", "reverter", "operacao"),
+    *("monitoramento", "relatorio", "retreino", "aprovar", "reverter", "operacao"),
 )
 """Entry points of ``MLproject``, each the module of ``steps`` with its name."""
 COMMANDS = (

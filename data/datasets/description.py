@@ -405,6 +405,18 @@ class Monitoring(_Part):
     max_degradation: Annotated[float, Field(gt=0)] = 0.15
 
 
+class Promotion(_Part):
+    """How a version becomes champion.
+
+    Attributes
+    ----------
+    approval : str
+        ``none``: whatever passes the quality gate is promoted; ``person``: it waits until a person approves it.
+    """
+
+    approval: Literal["none", "person"] = "none"
+
+
 class Dataset(_Part):
     """The description of a table with a binary outcome.
 
@@ -436,6 +448,8 @@ class Dataset(_Part):
         What metrics are reported by.
     monitoring : Monitoring
         Limits of the checks.
+    promotion : Promotion
+        How a version becomes champion.
     """
 
     name: Annotated[
@@ -456,6 +470,7 @@ class Dataset(_Part):
     court: Court | None = None
     slices: Annotated[tuple[Slice, ...], _LIST] = ()
     monitoring: Monitoring = Monitoring()
+    promotion: Promotion = Promotion()
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from data.datasets.description import Column, Court, Dataset, Monitoring, Rows, Slice, Source, Test
+from data.datasets.description import Column, Court, Dataset, Monitoring, Promotion, Rows, Slice, Source, Test
 from data.errors import DatasetError, FileError
 
 FOLDER = Path(__file__).resolve().parent
@@ -31,6 +31,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "court": Court,
     "slices": Slice,
     "monitoring": Monitoring,
+    "promotion": Promotion,
 }
 _OF_DATASET = ("name", "title", "registered_model", "positive", "negative", "row", "rows", "rate")
 

@@ -40,6 +40,7 @@ DECISION_STYLES = {
     records.NO_ACTION: MarkerStyle(NEUTRAL, "circle", 11),
     DRY_RUN: MarkerStyle(LINES, "diamond-open"),
     records.PENDING: MarkerStyle(MISSED, "hourglass"),
+    records.AWAITING: MarkerStyle(CHALLENGER, "bowtie"),
     records.PROMOTED: MarkerStyle(TRAINING, "star", 17),
     records.REJECTED: MarkerStyle(MADE, "diamond"),
     records.INTERRUPTED: MarkerStyle(REFERENCE, "triangle-down"),

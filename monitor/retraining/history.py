@@ -31,6 +31,7 @@ def run(config: HistoryConfig) -> None:
         )
         with registry.translate_store_errors():
             line, champion = registry.champion_history(), registry.alias_state().champion
+            waiting = [registry.number(version) for version in registry.awaiting_approval()]
             registry.report_problems()
     if promotions.empty:
         info(f"{name}:", "no version has been promoted yet")
@@ -46,6 +47,8 @@ def run(config: HistoryConfig) -> None:
         before = line[:-1] if champion else line
         name_of_champion = f"version {champion}" if champion else "none"
         info("Champion:", f"{name_of_champion}; rollback target: {f'version {before[-1]}' if before else 'none'}")
+    for version in waiting:
+        info("Waiting:", f"version {version}, for approval: {registry.approval_command(version)}")
     if not log:
         info("Decisions:", f"none yet; make one with {for_dataset('mlflow run . -e retreino')}")
         return

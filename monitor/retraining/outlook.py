@@ -5,6 +5,7 @@ reports what can be known before: which checks will fire a trigger, and which pr
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -110,6 +111,18 @@ def runner_up(candidates: Sequence[Runner]) -> Sentence | None:
     return Sentence("The runner-up would do about the same here: {name}, log loss {other} against {own}.", values)
 
 
+_CAME = {
+    records.AWAITING: Sentence(
+        "The policy has trained version {version} since (decision {number}): it waits for the approval of a person."
+    ),
+    records.REJECTED: Sentence("The policy has trained version {version} since (decision {number}): it was rejected."),
+    **dict.fromkeys(
+        (records.FAILED, records.INTERRUPTED), Sentence("A training since then did not end (decision {number}).")
+    ),
+}
+"""What came of a training, by its outcome."""
+
+
 def _after(record: Mapping[str, Any], decision: RetrainingDecision) -> Sentence | None:
     """What came of a decision about this champion that is newer than the record; None where there is none."""
     if decision.decided_at < datetime.fromisoformat(record["time"]) or decision.champion != record.get("champion"):
@@ -122,11 +135,8 @@ def _after(record: Mapping[str, Any], decision: RetrainingDecision) -> Sentence 
                 "The policy has decided since (decision {number}): no action, {reason}.", {**values, "reason": reason}
             )
         return None
-    if decision.outcome == records.REJECTED:
-        return Sentence("The policy has trained version {version} since (decision {number}): it was rejected.", values)
-    if decision.outcome in {records.FAILED, records.INTERRUPTED}:
-        return Sentence("A training since then did not end (decision {number}).", values)
-    return None
+    came = _CAME.get(decision.outcome)
+    return replace(came, values=values) if came else None
 
 
 def _is_failed(check: Mapping[str, str]) -> bool:

@@ -17,8 +17,9 @@ MAX_TAG_LENGTH = 5_000
 
 NO_ACTION, RETRAIN = "no action", "retrain"
 """Values of ``decision``."""
-PENDING, PROMOTED, REJECTED, INTERRUPTED, FAILED, NOTHING_TO_DO = (
+PENDING, AWAITING, PROMOTED, REJECTED, INTERRUPTED, FAILED, NOTHING_TO_DO = (
     "pending",
+    registry.AWAITING,
     "promoted",
     "rejected",
     "interrupted",
@@ -193,7 +194,8 @@ class RetrainingDecision(Record):
     reasons : tuple of str
         The most important first.
     outcome, outcome_reason : str
-        ``pending``, ``promoted``, ``rejected``, ``interrupted``, ``failed`` or ``no action``, and why.
+        ``pending``, ``awaiting approval``, ``promoted``, ``rejected``, ``interrupted``, ``failed`` or
+        ``no action``, and why.
     champion, challenger : str
         Versions: the champion at that time, and the one that was trained (empty for none).
     labels, new_labels : int
@@ -238,7 +240,7 @@ class RetrainingDecision(Record):
     @property
     def trained(self) -> bool:
         """Whether a challenger was trained and judged by the gate."""
-        return self.outcome in {PROMOTED, REJECTED}
+        return self.outcome in {AWAITING, PROMOTED, REJECTED}
 
     def to_tags(self) -> dict[str, str]:
         """The tags that its run holds."""
@@ -326,6 +328,11 @@ class ModelVersion(Record):
     def passed_gate(self) -> bool:
         """Whether it has passed the gate and was not revoked since."""
         return self.gate == registry.PASSED
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether it waits for the approval of a person."""
+        return self.gate == registry.AWAITING
 
     @property
     def promoted_at(self) -> datetime | None:

@@ -416,16 +416,22 @@ def _rolling(store: ModelStore, key: str, _evaluation_of: Evaluation) -> pd.Data
 def _promotion_test(run_id: str) -> dict[str, Any] | None:
     of_decision = f"tags.`mlflow.parentRunId` = '{run_id}'"
     for run in current_store().find_runs(run_names.TRAINING, of_decision, 1):
-        try:
-            path = current_store().artifact(run.run_id, promotion_test.FILE)
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except TableError:
-            return None  # The training is running, or was interrupted.
-        except ValueError:
-            found = None
-        damaged = {"reason": f"{promotion_test.FILE} of run {run.run_id} cannot be read"}
-        return decision_log.upgrade(found) if isinstance(found, dict) else damaged
+        return promotion_test_of(run.run_id)
     return None
+
+
+@cached(st.cache_data, ttl=_SOON)
+def promotion_test_of(run_id: str) -> dict[str, Any] | None:
+    """The promotion test of a training run; None where it holds none."""
+    try:
+        path = current_store().artifact(run_id, promotion_test.FILE)
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except TableError:
+        return None  # The training is running, or was interrupted.
+    except ValueError:
+        found = None
+    damaged = {"reason": f"{promotion_test.FILE} of run {run_id} cannot be read"}
+    return decision_log.upgrade(found) if isinstance(found, dict) else damaged
 
 
 @cached(st.cache_resource, max_entries=2, show_spinner="Loading the candidate models")

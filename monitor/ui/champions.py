@@ -16,7 +16,7 @@ from monitor.retraining.policy import RetrainingPolicy
 from monitor.store import listings
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
-from monitor.ui import actions, cache, decision_log, running_jobs, widgets
+from monitor.ui import actions, approval, cache, decision_log, running_jobs, widgets
 from monitor.ui.text import _, sentence
 from serving import registry
 from serving.batch.in_process import dataset_of
@@ -40,7 +40,8 @@ def show() -> None:
     with widgets.errors_shown():
         store = current_store()
         champion, monitoring_runs = cache.champion(store), _monitoring_runs(store)
-    if champion is None:
+        waits = approval.show(store, champion)
+    if champion is None and not waits:
         widgets.show_prerequisite(_(_NO_CHAMPION), _FIRST_RUN)
     try:
         log = cache.decisions(store)

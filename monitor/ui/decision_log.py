@@ -16,6 +16,7 @@ from monitor.ui.text import _, sentence
 
 _BADGES: dict[str, tuple[str, Literal["gray", "blue", "green", "orange", "red", "violet"]]] = {
     records.PENDING: (":material/hourglass_top:", "blue"),
+    records.AWAITING: (":material/how_to_reg:", "orange"),
     records.PROMOTED: (":material/trophy:", "green"),
     records.REJECTED: (":material/block:", "orange"),
     records.INTERRUPTED: (":material/power_off:", "violet"),
@@ -171,12 +172,13 @@ def _show_details(record: Mapping[str, Any]) -> None:
     _show_table("Preconditions of a training", preconditions)
     _show_table("Windows of labeled rows that the champion scored, oldest first", windows)
     if isinstance(promotion_test, dict):
-        _show_promotion_test(promotion_test)
+        show_promotion_test(promotion_test)
     if not (triggers or preconditions or windows or promotion_test):
         st.info(sentence(f"{decision_log.RECORD} of this decision holds no details."), icon=":material/info:")
 
 
-def _show_promotion_test(promotion_test: Mapping[str, Any]) -> None:
+def show_promotion_test(promotion_test: Mapping[str, Any]) -> None:
+    """Show the criteria of a promotion test, and whether they are met."""
     passed = _status({True: "passed", False: "failed"}, promotion_test.get("passed"))
     criteria = [
         {

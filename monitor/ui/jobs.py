@@ -36,6 +36,7 @@ KINDS = {
     "aplicacao": "batch scoring",
     "monitoramento": "monitoring",
     "reverter": "rollback",
+    "aprovar": "approval",
     "operacao": "policy backtest",
 }
 """The steps that a page may start, and the kind of each. One job of a kind runs at a time."""

@@ -20,7 +20,7 @@ from serving import registry
 _DISMISSED = "jobs_dismissed"
 _SHOWN_FOR = timedelta(days=1)
 _EVERY_SECONDS = 2.0
-_MAY_CHANGE_CHAMPION = ("training", "rollback")
+_MAY_CHANGE_CHAMPION = ("training", "rollback", "approval")
 _HEIGHT, _LINES_WHILE_RUNNING = 300, 12
 
 
@@ -139,10 +139,14 @@ def _champion(job: Job) -> str:
     return f"; the champion is {'still' if found.version == job.champion else 'now'} version {found.version}"
 
 
+def visitor_name() -> str:
+    """The name that the visitor has signed in with; empty if it is not known."""
+    return str(getattr(st.user, "email", None) or getattr(st.user, "name", None) or "")
+
+
 def _visitor() -> str:
     """The name of the visitor, or the IP address if the name is not known."""
-    name = getattr(st.user, "email", None) or getattr(st.user, "name", None)
-    if name:
-        return str(name)
+    if name := visitor_name():
+        return name
     ip_address = st.context.ip_address
     return f"a visitor from {ip_address}" if ip_address else "a visitor on this machine"

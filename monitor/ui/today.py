@@ -19,7 +19,7 @@ from monitor.retraining.outlook import outlook, runner_up
 from monitor.retraining.policy import RetrainingPolicy
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun
-from monitor.ui import cache, drift_rows, jobs, running_jobs, spot, subject, trust_court, url_state, widgets
+from monitor.ui import approval, cache, drift_rows, jobs, running_jobs, spot, subject, trust_court, url_state, widgets
 from monitor.ui.text import _, localized, sentence
 
 _FRESH = timedelta(days=1)
@@ -44,11 +44,14 @@ def show() -> None:
     """Render the page."""
     with widgets.errors_shown():
         state = _state()
+        waits = approval.notice(current_store())
     if state is None:
         st.title(_("Can the model be trusted today?"))
-        widgets.show_prerequisite(
-            _("No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"), "make main"
-        )
+        if not waits:
+            widgets.show_prerequisite(
+                _("No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"),
+                "make main",
+            )
         return
     if state.champion.synthetic:
         widgets.synthetic_warning()

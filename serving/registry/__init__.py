@@ -6,6 +6,7 @@ changes the registry at a time, whichever command it runs; `promote` and `roll_b
 machine before they move the alias.
 """
 
+from serving.registry.approval import approval_of, approve, reject, request_approval, require_awaiting
 from serving.registry.errors import ConcurrentPromotionError, RegistryError, StoreError, translate_store_errors
 from serving.registry.history import PROMOTION, ROLL_BACK, champion_history, promotions, was_champion
 from serving.registry.lock import change_lock, store_name
@@ -22,6 +23,7 @@ from serving.registry.promotion import (
 )
 from serving.registry.versions import (
     ARCHIVED,
+    AWAITING,
     CHALLENGER,
     CHAMPION,
     MODEL,
@@ -32,6 +34,8 @@ from serving.registry.versions import (
     REJECTED,
     AliasState,
     alias_state,
+    approval_command,
+    awaiting_approval,
     champion,
     created,
     describe,
@@ -48,6 +52,7 @@ from serving.registry.versions import (
 
 __all__ = [
     "ARCHIVED",
+    "AWAITING",
     "CHALLENGER",
     "CHAMPION",
     "MODEL",
@@ -64,7 +69,11 @@ __all__ = [
     "StoreError",
     "alias_problems",
     "alias_state",
+    "approval_command",
+    "approval_of",
+    "approve",
     "archive",
+    "awaiting_approval",
     "champion",
     "champion_history",
     "champion_number",
@@ -79,7 +88,10 @@ __all__ = [
     "reconcile",
     "record_gate_result",
     "register",
+    "reject",
     "report_problems",
+    "request_approval",
+    "require_awaiting",
     "require_champion",
     "revoke",
     "roll_back",

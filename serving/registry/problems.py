@@ -9,6 +9,8 @@ from serving.registry.history import champion_history
 from serving.registry.versions import (
     CHAMPION,
     PRODUCTION,
+    approval_command,
+    awaiting_approval,
     champion,
     in_production,
     model,
@@ -76,6 +78,11 @@ def _command(entry_point: str) -> str:
 
 
 def _no_champion(line: list[str]) -> str:
+    if not line and (waiting := awaiting_approval()):
+        return (
+            f"{model()} has no champion yet: version {number(waiting[0])} passed the gate and waits for the approval "
+            f"of a person. Approve it: {approval_command(number(waiting[0]))}"
+        )
     if line:
         return (
             f"{model()} has no champion: a person has removed the alias {CHAMPION}, or deleted its version. Restore "

@@ -39,6 +39,7 @@ from serving.registry.versions import (
     alias_state,
     aliased,
     all_versions,
+    awaiting_approval,
     champion,
     in_production,
     model,
@@ -53,16 +54,21 @@ _MAX_REASON_CHARACTERS = 5_000
 @change_lock()
 def record_gate_result(version: str, result: GateResult) -> None:
     """Write the result of the gate on a version, passed or not. No version is promoted."""
+    write_gate_result(version, result, PASSED if result.passed else REJECTED)
+
+
+def write_gate_result(version: str, result: GateResult, value: str) -> None:
+    """Write the metrics and the reason of a gate result, and then its value."""
     client = MlflowClient()
     client.set_model_version_tag(model(), version, GATE_REASON, result.reason)
-    for name, value in result.metrics().items():
-        client.set_model_version_tag(model(), version, f"gate_{name}", f"{value:.6f}")
-    client.set_model_version_tag(model(), version, GATE, PASSED if result.passed else REJECTED)
+    for name, metric in result.metrics().items():
+        client.set_model_version_tag(model(), version, f"gate_{name}", f"{metric:.6f}")
+    client.set_model_version_tag(model(), version, GATE, value)
 
 
 @change_lock()
-def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
-    """Make a version that passed the gate the champion, and Production.
+def promote(version: str, why: str, *, instead_of: str | None = None, who: str = "") -> None:
+    """Make a version that passed the gate the champion, and Production; versions that wait for approval are archived.
 
     Parameters
     ----------
@@ -72,6 +78,8 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
         Kept in the history of the version, with who, when and where.
     instead_of : str, optional
         The champion that the version was compared with, empty for none; it must still be the champion.
+    who : str
+        The person who decided; empty is the user of this process.
 
     Raises
     ------
@@ -80,12 +88,32 @@ def promote(version: str, why: str, *, instead_of: str | None = None) -> None:
     RegistryError
         If the version has not passed the gate. Champion and Production stay as they were in either case.
     """
+    if instead_of is not None:
+        require_compared_with_champion(version, instead_of)
+    _make_champion(version, why, PROMOTION, who)
+    supersede(version, f"version {version} became champion before a person decided")
+
+
+def require_compared_with_champion(version: str, compared_with: str) -> None:
+    """Return if the champion is the one that a version was compared with, empty for none.
+
+    Raises
+    ------
+    ConcurrentPromotionError
+        If it is another one.
+    """
     found = alias_state().champion or ""
-    if instead_of is not None and found != instead_of:
-        before, now = (f"version {name}" if name else "none" for name in (instead_of, found))
+    if found != compared_with:
+        before, now = (f"version {name}" if name else "none" for name in (compared_with, found))
         message = f"Version {version} of {model()} was compared with champion {before}; the champion is now {now}."
         raise ConcurrentPromotionError(message)
-    _make_champion(version, why, PROMOTION)
+
+
+def supersede(version: str, reason: str) -> None:
+    """Archive all other versions that wait for the approval of a person."""
+    for waiting in awaiting_approval():
+        if number(waiting) != version:
+            archive(number(waiting), reason)
 
 
 @change_lock()
@@ -159,9 +187,15 @@ def rollback_target(version: str = "") -> str:
 
 @change_lock()
 def archive(version: str, reason: str) -> None:
-    """Archive a version that did not become champion, with the reason; champion and Production stay as they are."""
+    """Archive a version that did not become champion, with the reason; champion and Production stay as they are.
+
+    If it waits for the approval of a person, it is rejected.
+    """
     client = MlflowClient()
     client.set_model_version_tag(model(), version, ARCHIVE_REASON, reason[:_MAX_REASON_CHARACTERS])
+    if version in map(number, awaiting_approval()):
+        client.set_model_version_tag(model(), version, GATE_REASON, reason[:_MAX_REASON_CHARACTERS])
+        client.set_model_version_tag(model(), version, GATE, REJECTED)
     if (named := aliased(CHALLENGER)) and number(named) == version:
         client.delete_registered_model_alias(model(), CHALLENGER)
     _move(version, ARCHIVED)
@@ -232,14 +266,14 @@ def _point(alias: str, version: str | None) -> None:
         MlflowClient().delete_registered_model_alias(model(), alias)
 
 
-def _make_champion(version: str, why: str, kind: str) -> None:
+def _make_champion(version: str, why: str, kind: str, who: str = "") -> None:
     client = MlflowClient()
     candidate = client.get_model_version(model(), version)
     require_passed_gate(candidate)
     current = champion()
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "who": _user(),
+        "who": who or user(),
         "where": _process(),
         "why": why,
         "kind": kind,
@@ -269,7 +303,8 @@ def _process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _user() -> str:
+def user() -> str:
+    """The user of this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -22,7 +22,7 @@ PRODUCTION, ARCHIVED = "Production", "Archived"
 
 GATE, GATE_REASON, REVOKED, ARCHIVE_REASON = "gate", "gate_reason", "revoked", "archive_reason"
 """Tags of a version: the result of the gate, and why it passed or failed, lost its result or was archived."""
-PASSED, REJECTED, UNUSABLE = "passed", "rejected", "revoked"
+PASSED, REJECTED, UNUSABLE, AWAITING = "passed", "rejected", "revoked", "awaiting approval"
 """Values of `GATE`."""
 
 FORMER_TAGS = {
@@ -223,6 +223,17 @@ def in_production() -> list[ModelVersion]:
     return [version for version in all_versions() if version.current_stage == PRODUCTION]
 
 
+def awaiting_approval() -> list[ModelVersion]:
+    """The versions that wait for the approval of a person, newest first."""
+    found = [version for version in all_versions() if version.tags.get(GATE) == AWAITING]
+    return sorted(found, key=lambda version: -int(number(version)))
+
+
+def approval_command(version: str) -> str:
+    """How a version that waits is approved."""
+    return f"{datasets.for_dataset('mlflow run . -e aprovar')} -P version={version}"
+
+
 def is_registered() -> bool:
     """Whether the registry has the registered model."""
     return bool(MlflowClient().search_registered_models(filter_string=f"name = '{model()}'"))
@@ -251,5 +262,7 @@ def require_passed_gate(version: ModelVersion) -> None:
 
 def reason_not_passed(version: ModelVersion) -> str:
     """Why a version may not be champion."""
+    if version.tags.get(GATE) == AWAITING:
+        return f"it waits for the approval of a person: {approval_command(number(version))}"
     revoked = read_tag(version.tags, REVOKED)
     return str(revoked or version.tags.get(GATE_REASON, "the gate has not evaluated it"))

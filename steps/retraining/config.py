@@ -15,7 +15,7 @@ from monitor.retraining.promotion_test import MAX_LOG_LOSS, MIN_IMPROVEMENT
 from steps.shared.command import part
 from steps.shared.current_data import APPLICATION, LOG
 from steps.shared.validators import parse_timestamp, validate_log_url
-from steps.training.config import TrainingConfig
+from steps.training.config import ApprovalConfig, TrainingConfig
 from steps.training.tuning import WITHOUT_WEIGHTS
 
 
@@ -127,7 +127,7 @@ class RetrainingConfig(TrainingConfig):
         return part(TrainingConfig, self)
 
 
-class RetreinoConfig(RetrainingConfig):
+class RetreinoConfig(RetrainingConfig, ApprovalConfig):
     """Decide whether to retrain; if so, train a challenger and promote it if it is better."""
 
     mode: Literal["auto", "dry_run", "force"] = Field(

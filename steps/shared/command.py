@@ -104,6 +104,17 @@ def run_command(config_class: type[Config], run: Callable[[Config], object], *, 
     command.run_command(config_class, run_alone)
 
 
+def at_once(run: Callable[[Config], object]) -> Callable[[Config], None]:
+    """A step that changes the registry alone: it writes nothing to ``data/``, so it waits for no other step."""
+
+    def run_at_once(config: Config) -> None:
+        with datasets.use(config.dataset), translate_store_errors():
+            reachability.require_reachable()
+            run(config)
+
+    return run_at_once
+
+
 @contextmanager
 def _registry_known() -> Iterator[None]:
     """Set the registry's URI: otherwise MLflow uses a Spark session, even a stopped one, to end a run."""

@@ -71,3 +71,19 @@ def validate_log_url(text: str) -> str:
             message = f"expected a URL without a password, which the run would log; set it in {URL_VARIABLE}"
             raise ValueError(message)
     return text
+
+
+def validate_version(version: str) -> str:
+    """Refuse anything but a number; a ValueError has what was expected."""
+    if version and not version.isdecimal():
+        message = f"expected the number of a version, or nothing; found {version!r}"
+        raise ValueError(message)
+    return version
+
+
+def validate_reason(reason: str) -> str:
+    """Refuse an empty reason; a ValueError has what was expected."""
+    if not reason.strip():
+        message = "expected a reason, which the history of the version keeps"
+        raise ValueError(message)
+    return reason.strip()

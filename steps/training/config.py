@@ -51,6 +51,22 @@ def validate_models(models: str) -> str:
     return ",".join(ids)
 
 
+class ApprovalConfig(StepConfig):
+    """Whether a person approves promotions."""
+
+    approval: Literal["described", "none", "person"] = Field(
+        default="described",
+        description="person: a version that passes the gate waits until a person approves it (entry point aprovar); "
+        "none: it is promoted at once; described: as promotion.approval of the dataset's description",
+    )
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a version that passes the gate waits for a person."""
+        described = self.description.promotion.approval
+        return (described if self.approval == "described" else self.approval) == "person"
+
+
 class TrainingConfig(StepConfig):
     """How models are tuned and selected."""
 

@@ -26,12 +26,13 @@ from monitor.retraining.promotion_test import (
 )
 from monitor.store import tables, tags
 from monitor.store.model_store import current_store
-from monitor.store.records import ModelVersion
+from monitor.store.records import AWAITING, PROMOTED, REJECTED, ModelVersion
 from serving import registry
 from serving.batch.in_process import ScoredError, dataset_of, predict
 from serving.model.packaging import predict_probability
 from serving.registry import gate
 from steps.shared.tracking import Metrics, Record, Tags, Text
+from steps.training.decision_outcome import record_approvals
 from steps.training.training_set import TrainingData
 
 
@@ -70,7 +71,8 @@ class PromotionOutcome:
     ----------
     gate_result : GateResult
         Recorded on the version.
-    promoted : bool
+    outcome : str
+        ``promoted``, ``awaiting approval`` or ``rejected``.
     note : str
         A summary.
     promotion_test : PromotionTest or None
@@ -78,9 +80,14 @@ class PromotionOutcome:
     """
 
     gate_result: gate.GateResult
-    promoted: bool
+    outcome: str
     note: str
     promotion_test: PromotionTest | None = None
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it is champion."""
+        return self.outcome == PROMOTED
 
 
 def comparison_rows(challenger: Challenger) -> ComparisonRows:
@@ -181,10 +188,11 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     *,
     seed: int,
     against: str | None = None,
+    approval: bool = False,
     max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
 ) -> PromotionOutcome:
-    """Compare a challenger, record the gate result on its version, and promote or archive it.
+    """Compare a challenger, record the gate result on its version, and promote or archive it, or let it wait.
 
     Parameters
     ----------
@@ -195,6 +203,8 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
         Of the bootstrap.
     against : str, optional
         The champion that it was trained to replace; if another version is champion now, it is not promoted.
+    approval : bool
+        Whether it waits for the approval of a person if it passes the gate.
     max_log_loss, min_improvement : float
         See `monitor.retraining.promotion_test.evaluate_challenger`.
 
@@ -250,22 +260,33 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     result = test.result if test else _compare_with_base_rate(challenger, seed)
     if obstacle:
         result = replace(result, passed=False, reason=obstacle)
-    registry.record_gate_result(challenger.version, result)
     if not result.passed:
+        registry.record_gate_result(challenger.version, result)
         note = obstacle or f"it did not pass the gate: {result.reason}"
         registry.archive(challenger.version, note)
-        return PromotionOutcome(result, promoted=False, note=f"not promoted, {note}", promotion_test=test)
+        return PromotionOutcome(result, REJECTED, f"not promoted, {note}", test)
     why = result.reason
     if current and not is_comparable:
         why += f"; it was trained on real shots, champion version {named} on synthetic ones"
     try:
-        registry.promote(challenger.version, why, instead_of=named)
+        if approval:
+            registry.request_approval(challenger.version, replace(result, reason=why), instead_of=named)
+        else:
+            registry.record_gate_result(challenger.version, result)
+            registry.promote(challenger.version, why, instead_of=named)
     except registry.ConcurrentPromotionError as error:
+        if approval:
+            result = replace(result, passed=False, reason=str(error))
+            registry.record_gate_result(challenger.version, result)
         registry.archive(challenger.version, str(error))
-        return PromotionOutcome(result, promoted=False, note=f"not promoted: {error}", promotion_test=test)
-    return PromotionOutcome(
-        result, promoted=True, note="passed the gate and became champion and Production", promotion_test=test
-    )
+        return PromotionOutcome(result, REJECTED, f"not promoted: {error}", test)
+    record_approvals()
+    if approval:
+        note = (
+            f"passed the gate and waits for the approval of a person: {registry.approval_command(challenger.version)}"
+        )
+        return PromotionOutcome(result, AWAITING, note, test)
+    return PromotionOutcome(result, PROMOTED, "passed the gate and became champion and Production", test)
 
 
 def _predictions(champion: str, rows: pd.DataFrame, challenger: str) -> npt.NDArray[np.float64]:
@@ -302,7 +323,12 @@ def _compare_with_base_rate(challenger: Challenger, seed: int) -> gate.GateResul
 def promotion_records(promotion: PromotionOutcome) -> Iterator[Record]:
     """The gate result, for the run of the training."""
     result = registry.PASSED if promotion.gate_result.passed else registry.REJECTED
-    yield Tags({tags.GATE: result, tags.GATE_REASON: promotion.gate_result.reason})
+    yield Tags(
+        {
+            tags.GATE: AWAITING if promotion.outcome == AWAITING else result,
+            tags.GATE_REASON: promotion.gate_result.reason,
+        }
+    )
     yield Tags({tags.PROMOTION_NOTE: promotion.note})
     yield Metrics({f"gate_{name}": value for name, value in promotion.gate_result.metrics().items()})
     if promotion.promotion_test:

@@ -19,6 +19,7 @@ from serving.client.load_probe import LoadProbe
 from serving.registry import StoreError
 from steps import reverter
 from steps.reverter import ReverterConfig
+from steps.shared.command import at_once
 from tests import fork_server
 from tests.networks import FaultyProxy, black_hole
 from tests.project import (
@@ -159,7 +160,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("away")
 def test_a_rollback_without_its_tracking_server_ends_with_a_message() -> None:
     with pytest.raises(StoreError, match="no response within"):
-        reverter.run_at_once(ReverterConfig())
+        at_once(reverter.run)(ReverterConfig())
 
 
 @pytest.mark.usefixtures("away")

@@ -16,6 +16,7 @@ from serving.batch.in_process import (
 from serving.registry import RegistryError
 from steps import reverter
 from steps.reverter import ReverterConfig, RollbackResult
+from steps.shared import verification
 from tests.versions import BAD, GOOD, SAME, LoggedModels, register_without_files
 
 
@@ -169,7 +170,7 @@ def test_a_killed_promotion_is_reconciled_before_a_rollback(store_with_models: L
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--version", "newest"], "expected the number of a version, or nothing for the previous champion"),
+        (["--version", "newest"], "expected the number of a version, or nothing; found"),
         (["--version", "-1"], "expected the number of a version"),
         (["--reason", "  "], "expected a reason, which the history of the version keeps"),
         (["--nonsense", "1"], "nonsense"),
@@ -194,11 +195,11 @@ def test_a_rollback_changes_nothing_if_the_champion_changes_while_predictions_ar
     champions(store_with_models, GOOD, SAME, BAD)
 
     def meanwhile(uri: str, decimals: int | None = None) -> str:
-        monkeypatch.setattr(reverter, "prediction_hash", prediction_hash)
+        monkeypatch.setattr(verification, "prediction_hash", prediction_hash)
         registry.roll_back("another command was quicker")
         return prediction_hash(uri, decimals)
 
-    monkeypatch.setattr(reverter, "prediction_hash", meanwhile)
+    monkeypatch.setattr(verification, "prediction_hash", meanwhile)
     with pytest.raises(
         RegistryError, match=r"was version 3 when .*; another command has changed that, and it is now version 2"
     ):

@@ -76,7 +76,11 @@ _CHECK_STATUSES = {
     "error": "✗ erro",
     "skipped": "· não se aplica",
 }
-_GATES = {"passed": "o modelo foi aprovado", "rejected": "o modelo foi reprovado"}
+_GATES = {
+    "passed": "o modelo foi aprovado",
+    "rejected": "o modelo foi reprovado",
+    "awaiting approval": "o modelo passou e aguarda a aprovação de uma pessoa",
+}
 _SOURCES = {
     "public": "públicos (arremessos reais)",
     "synthetic": "**SINTÉTICOS (simulados)**",
@@ -87,6 +91,7 @@ _SOURCES = {
 _DECISIONS = {"retrain": "retreinar", "no action": "nenhuma ação"}
 _OUTCOMES = {
     "pending": "em andamento",
+    "awaiting approval": "aguarda a aprovação de uma pessoa",
     "promoted": "promovido",
     "rejected": "não promovido",
     "interrupted": "interrompido",

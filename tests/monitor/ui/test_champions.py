@@ -39,6 +39,7 @@ LABELS = {
 }
 OUTCOMES = (
     records.PENDING,
+    records.AWAITING,
     records.PROMOTED,
     records.REJECTED,
     records.INTERRUPTED,
@@ -665,3 +666,71 @@ def test_a_damaged_folder_of_jobs_is_an_error() -> None:
     assert not shown.exception
     assert "Remove that folder" in shown.error[0].value
     state.unlink()
+
+
+# Approval by a person
+
+
+def with_waiting_version(instead_of: str = "2") -> str:
+    """Version 5 waits for approval; its number."""
+    first = MlflowClient().get_model_version(registry.model(), "1")
+    version = registry.register(first.source, first.run_id, {"model_id": "dt"}, "")
+    result = GateResult(1_000, 0.62, 0.65, -0.04, -0.02, passed=True, reason="log loss 0.6200 against 0.6500")
+    registry.request_approval(version, result, instead_of=instead_of)
+    return version
+
+
+def deciding(who: str = "Ana", why: str = "checked by slice") -> AppTest:
+    shown = page()
+    shown.text_input(key="approval_who_5_0").set_value(who)
+    shown.text_input(key="approval_why_5_0").set_value(why)
+    return shown.run()
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_version_that_waits_is_shown_with_its_evidence() -> None:
+    assert with_waiting_version() == "5"
+    shown = page()
+    assert not shown.exception
+    assert "Version 5 waits for the approval of a person" in texts(shown)
+    assert "log loss 0.6200 against 0.6500." in texts(shown)
+    found = metrics(shown)
+    assert (found["Log loss of the challenger"], found["Log loss of champion v2"]) == ("0.6200", "0.6500")
+    assert found["95% interval of the difference"] == "[-0.0400, -0.0200]"
+    assert metrics(page(ACTIONS))["Log loss of champion v2"] == "0.6500"
+    offered = page(ACTIONS).selectbox(key="actions_version_0").options
+    assert not any("version 5" in option for option in offered)
+
+
+@pytest.mark.usefixtures("champions")
+def test_a_decision_needs_a_name_a_reason_and_a_confirmation(steps: Path) -> None:
+    assert steps
+    with_waiting_version()
+    assert not enabled(deciding(), "Approve")
+    for who, why in (("", "fine"), ("Ana", "  ")):
+        shown = confirmed(deciding(who, why), "5")
+        assert not enabled(shown, "Approve")
+        assert not enabled(shown, "Reject")
+    assert enabled(confirmed(deciding(), "5"), "Approve")
+
+
+@pytest.mark.usefixtures("champions")
+@pytest.mark.parametrize(("label", "decision"), [("Approve", "approve"), ("Reject", "reject")])
+def test_a_decision_starts_the_step_with_who_and_why(steps: Path, label: str, decision: str) -> None:
+    assert steps
+    with_waiting_version()
+    shown = completed(confirmed(deciding("--Ana", "--fine; $(all)"), "5"), label)
+    assert not shown.exception
+    assert "`steps.aprovar` ended with exit code 0" in shown.success[0].value
+    expected = ["--version=5", f"--decision={decision}", "--reason=--fine; $(all)", "--by=--Ana"]
+    assert arguments_of(shown) == expected
+    assert not any(found.value for found in shown.checkbox)
+
+
+@pytest.mark.usefixtures("champions", "steps")
+def test_a_version_that_was_compared_with_another_champion_can_only_be_rejected() -> None:
+    with_waiting_version()
+    registry.roll_back("it misses layups", "1")
+    shown = confirmed(deciding(), "5")
+    assert "It was compared with champion 2; the champion is now 1." in texts(shown)
+    assert (enabled(shown, "Approve"), enabled(shown, "Reject")) == (False, True)

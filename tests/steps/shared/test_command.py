@@ -16,6 +16,7 @@ from data.cli.config import parse_args
 from data.paths import ROOT
 from serving import registry
 from steps.aplicacao import AplicacaoConfig
+from steps.aprovar import AprovarConfig
 from steps.aquisicao import AquisicaoConfig
 from steps.main import MainConfig
 from steps.monitoramento import MonitoramentoConfig
@@ -37,6 +38,7 @@ CONFIGS: dict[str, type[StepConfig]] = {
     "monitoramento": MonitoramentoConfig,
     "relatorio": RelatorioConfig,
     "retreino": RetreinoConfig,
+    "aprovar": AprovarConfig,
     "reverter": ReverterConfig,
     "operacao": OperacaoConfig,
 }

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from data.paths import ROOT
 from data.preparation import manifest
 from data.preparation.manifest import IDS, TEST, TRAIN
 from data.schema import FEATURES, SHOT_ID, TARGET
@@ -20,6 +21,7 @@ from serving.registry import RegistryError
 from serving.registry.gate import GateResult
 from steps.training.promotion import Challenger, PromotionOutcome, comparison_rows, promote_if_better
 from steps.training.training_set import TrainingData
+from steps.treinamento import TreinamentoConfig
 from tests.evaluations import TRAINING_ROWS, population
 from tests.versions import BAD, GOOD, REJECTED, SAME, LoggedModels, fit_base_rate, fit_pipeline, register_without_files
 
@@ -481,3 +483,50 @@ def test_a_first_challenger_that_another_one_was_quicker_than_is_archived(
     found = promote(who)
     assert_archived(who, found, other)
     assert "none; the champion is now version 1" in found.note
+
+
+# Approval by a person
+
+
+def test_with_approval_a_better_challenger_waits_and_production_stays(store_with_models: LoggedModels) -> None:
+    registry.promote(store_with_models.register(BAD), "the only one")
+    before, who = registry.alias_state(), contending(store_with_models, GOOD)
+    found = promote_if_better(who, who.training_data.test, seed=0, approval=True)
+    assert (found.outcome, found.promoted, registry.alias_state()) == ("awaiting approval", False, before)
+    assert found.note.endswith(f"mlflow run . -e aprovar -P version={who.version}")
+    assert registry.tags_of(who.version)["gate"] == "awaiting approval"
+    assert stage(who.version) == "None"
+    registry.approve(who.version, "fine")
+    assert registry.alias_state().champion == who.version
+
+
+def test_with_approval_a_challenger_that_is_not_better_is_archived_and_nobody_is_asked(
+    store_with_models: LoggedModels,
+) -> None:
+    registry.promote(store_with_models.register(GOOD), "the only one")
+    who = contending(store_with_models, BAD)
+    found = promote_if_better(who, who.training_data.test, seed=0, approval=True)
+    assert_archived(who, found, "1")
+    assert registry.awaiting_approval() == []
+
+
+def test_with_approval_the_first_model_waits_too_and_what_needs_a_champion_names_it(
+    store_with_models: LoggedModels,
+) -> None:
+    who = contending(store_with_models, GOOD)
+    assert promote_if_better(who, who.training_data.test, seed=0, approval=True).outcome == "awaiting approval"
+    with pytest.raises(RegistryError, match=f"version {who.version} passed the gate and waits for the approval"):
+        registry.require_champion()
+
+
+@pytest.mark.parametrize(
+    ("described", "given", "expected"),
+    [("none", "described", False), ("person", "described", True), ("none", "person", True), ("person", "none", False)],
+)
+def test_the_description_of_the_dataset_or_the_parameter_asks_for_approval(
+    tmp_path: Path, described: str, given: str, *, expected: bool
+) -> None:
+    text = (ROOT / "data" / "datasets" / "kobe.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(f'{text}\n[promotion]\napproval = "{described}"\n')
+    assert TreinamentoConfig.model_validate({"dataset": str(path), "approval": given}).needs_approval is expected
