@@ -193,7 +193,7 @@ def _name(decision: RetrainingDecision) -> str:
 
 
 def _hover(decision: RetrainingDecision) -> str:
-    until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
+    until = f" until {calendar.format_time_of_label(decision.labels_until)}" if decision.labels_until else ""
     outcome = f"Outcome: {decision.outcome_reason}" if calendar.acted(decision) and decision.outcome_reason else ""
     versions = f"champion version {decision.champion}" if decision.champion else "no champion"
     if decision.challenger:

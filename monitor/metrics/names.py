@@ -65,7 +65,7 @@ def _of(name: str, label: str, digits: int, unit: str = "") -> MetricName:
     return MetricName(label, unit, digits, "higher" if metric.greater_is_better else "lower", metric.meaning)
 
 
-_NAMES = {
+KNOWN = {
     "log_loss": _of("log_loss", "Log loss", 4),
     "brier": _of("brier", "Brier score", 4),
     "roc_auc": _of("roc_auc", "ROC AUC", 3),
@@ -77,20 +77,72 @@ _NAMES = {
     "calibration_error": _of("calibration_error", "Calibration error", 3),
     "log_loss_skill": _of("log_loss_skill", "Skill score (log loss)", 1, "%"),
     "brier_skill": _of("brier_skill", "Skill score (Brier)", 1, "%"),
-    "average_precision": MetricName("Average precision", "", 3, "higher"),
+    "average_precision": MetricName(
+        "Average precision",
+        "",
+        3,
+        "higher",
+        "Area under the precision-recall curve; the chance level is the base rate.",
+    ),
     "alarms": MetricName("Alerts", "", 0, "lower"),
     "rows": MetricName("Rows", "", 0),
     "rows_labeled": MetricName("Labeled rows", "", 0, "higher"),
     "rows_sampled": MetricName("Sampled rows", "", 0),
-    "rate": MetricName("FG%", "%", 1),
-    "mean_probability": MetricName("Mean P(made)", "%", 1),
-    "drifted_features": MetricName("Drifted features", "", 0, "lower"),
-    "out_of_support_rate": MetricName("Out of support", "%", 1, "lower"),
+    "rate": MetricName("FG%", "%", 1, meaning="Share of the labeled shots that were made."),
+    "mean_probability": MetricName(
+        "Mean P(made)", "%", 1, meaning="Mean of P(made): the share of the shots that the model expects to be made."
+    ),
+    "drifted_features": MetricName(
+        "Drifted features",
+        "",
+        0,
+        "lower",
+        "Features whose distribution differs from the reference by more than chance.",
+    ),
+    "out_of_support_rate": MetricName(
+        "Out of support",
+        "%",
+        1,
+        "lower",
+        "Share of the rows that are unlike all training rows: the model extrapolates there.",
+    ),
     "out_of_support_threshold": MetricName("Out-of-support threshold", "%", 1),
-    "domain_classifier_roc_auc": MetricName("Domain classifier, ROC AUC", "", 3, "lower"),
+    "domain_classifier_roc_auc": MetricName(
+        "Domain classifier, ROC AUC",
+        "",
+        3,
+        "lower",
+        "How well a classifier discriminates current rows from reference rows: 0.5 if they are alike, 1 if they have "
+        "nothing in common.",
+    ),
+    "psi": MetricName(
+        "PSI", "", 3, "lower", "Population stability index, a difference of two distributions; 0 if they are equal."
+    ),
+    "ks": MetricName(
+        "Kolmogorov-Smirnov",
+        "",
+        3,
+        "lower",
+        "Largest difference of two cumulative distributions: 0 if they are equal, 1 if they have nothing in common.",
+    ),
+    "wasserstein": MetricName(
+        "Wasserstein",
+        "",
+        3,
+        "lower",
+        "Mean distance by which values move from one distribution to the other, in the unit of the feature.",
+    ),
+    "js": MetricName(
+        "Jensen-Shannon",
+        "",
+        3,
+        "lower",
+        "Distance of the shares of categories: 0 if they are equal, 1 if no category is in both.",
+    ),
     "domain_classifier_roc_auc_threshold": MetricName("Domain classifier, ROC AUC threshold", "", 3),
     "seconds": MetricName("Duration", "s", 1, "lower"),
 }
+"""Metrics by name."""
 MODEL_NAMES = {
     "lr": "logistic regression",
     "dt": "decision tree",
@@ -133,8 +185,8 @@ def metric_name(name: str) -> MetricName:
     >>> metric_name("psi_shot_distance").label, metric_name("something_new").label
     ('PSI of shot distance', 'Something new')
     """
-    if name in _NAMES:
-        return _NAMES[name]
+    if name in KNOWN:
+        return KNOWN[name]
     for prefix, side in _SIDES.items():
         if name.startswith(prefix):
             inner = metric_name(name.removeprefix(prefix))
@@ -199,7 +251,7 @@ def _inner(column: str) -> str:
 
 
 def _within_sentence(name: str) -> str:
-    return _lowered(_NAMES[name].label if name in _NAMES else column_name(name))
+    return _lowered(KNOWN[name].label if name in KNOWN else column_name(name))
 
 
 def _lowered(label: str) -> str:
@@ -209,5 +261,5 @@ def _lowered(label: str) -> str:
 @cache
 def _raw_names(features: tuple[str, ...]) -> re.Pattern[str]:
     """Matches the names of metrics and columns that are not the words of a sentence."""
-    known = {name for name in (*_NAMES, *_COLUMNS, *features) if "_" in name or name in {"lat", "lng"}}
+    known = {name for name in (*KNOWN, *_COLUMNS, *features) if "_" in name or name in {"lat", "lng"}}
     return re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(known, key=len, reverse=True))) + r")\b")

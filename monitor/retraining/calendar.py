@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import count, takewhile
 
@@ -244,6 +244,17 @@ def format_datetime(when: datetime) -> str:
     '2 Nov 2026 09:30'
     """
     return f"{when.day} {when:%b %Y %H:%M}"
+
+
+def format_time_of_label(when: datetime) -> str:
+    """Format the time of a label: without a time of day where the table has dates only.
+
+    Examples
+    --------
+    >>> format_time_of_label(datetime(2016, 4, 13)), format_time_of_label(datetime(2026, 11, 2, 9, 30))
+    ('13 Apr 2016', '2 Nov 2026 09:30')
+    """
+    return f"{when.day} {when:%b %Y}" if when.time() == time() else format_datetime(when)
 
 
 def format_date(day: date) -> str:

@@ -84,7 +84,7 @@ def _show_evidence(version: ModelVersion, compared_with: str) -> None:
     test = cache.promotion_test_of(version.run_id)
     if test:
         with st.expander(_("All criteria of the promotion test"), icon=":material/rule:"):
-            decision_log.show_promotion_test(test)
+            decision_log.show_promotion_test(test, f"approval_{version.version}")
 
 
 def _decide(version: str, *, can_approve: bool) -> None:

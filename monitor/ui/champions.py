@@ -1,6 +1,7 @@
 """Champions: versions and their decisions, approval and rollback, the policy backtest, and the schedule."""
 
 import uuid
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,10 @@ import streamlit as st
 from data.errors import TableError
 from monitor.charts import retraining
 from monitor.health.checks import stale_after
+from monitor.metrics.names import metric_name, readable
 from monitor.retraining import backtest, calendar, ical_export
 from monitor.retraining.calendar import Cadence, CalendarEvent
 from monitor.retraining.policy import RetrainingPolicy
-from monitor.store import listings
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, ModelStore, current_store
 from monitor.store.records import ModelVersion, MonitoringRun, RetrainingDecision
 from monitor.ui import actions, approval, cache, decision_log, running_jobs, widgets
@@ -24,9 +25,6 @@ from serving.batch.in_process import dataset_of
 _FIRST_RUN, _FIRST_DECISION, _FIRST_BACKTEST = "make main", "mlflow run . -e retreino", "mlflow run . -e operacao"
 _NO_CHAMPION = "No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"
 _CADENCE, _MONTH = "retraining_cadence_kept", "retraining_month"
-_WHEN = "YYYY-MM-DD HH:mm"
-# A bare dash is the bullet of a list in the Markdown of a table.
-_NONE = "\\-"
 
 
 def show() -> None:
@@ -88,7 +86,7 @@ def _show_decisions(store: ModelStore) -> None:
     if log or len(promotions):
         widgets.base_figure(retraining.swimlanes(log, promotions, cache.versions(store)), "timeline")
     if log:
-        decision_log.show_all(log, store, "retraining_decision")
+        decision_log.show_all(log, store, "retraining_decision", shown_above=log[0].run_id)
 
 
 def _show_versions(store: ModelStore) -> None:
@@ -96,23 +94,7 @@ def _show_versions(store: ModelStore) -> None:
     if versions.empty:
         widgets.show_prerequisite(_("The registry holds no version of kobe_shot yet."), _FIRST_RUN)
         return
-    st.dataframe(
-        versions.assign(model=[widgets.model_label(str(model)) for model in versions["model"]]),
-        hide_index=True,
-        column_order=[name for name in listings.VERSION_COLUMNS if name != "run_id"],
-        column_config={
-            "version": st.column_config.NumberColumn(_("Version"), pinned=True, format="%d"),
-            "stage": _("Stage"),
-            "aliases": st.column_config.ListColumn(_("Aliases")),
-            "gate": _("Gate"),
-            "gate_reason": st.column_config.TextColumn(_("Gate reason"), width="medium"),
-            "model": _("Model"),
-            "test_log_loss": st.column_config.NumberColumn(_("Log loss on the test set"), format="%.4f"),
-            "promotions": st.column_config.NumberColumn(_("Promotions"), format="%d"),
-            "created": st.column_config.DatetimeColumn(_("Registered (UTC)"), format=_WHEN, timezone="UTC"),
-            "data_source": _("Data source"),
-        },
-    )
+    widgets.text_table([_version_row(row) for row in versions.to_dict("records")], "versions")
     widgets.download_table(versions, "versions", "champions_versions")
     st.markdown(f"**{_('Promotions and rollbacks, newest first')}**")
     rows = [
@@ -120,15 +102,30 @@ def _show_versions(store: ModelStore) -> None:
             _("Time (UTC)"): f"{row.when:%Y-%m-%d %H:%M}",
             _("Version"): str(row.version),
             _("Kind"): _(str(row.kind)),
-            _("Previous champion"): str(row.instead_of or _NONE),
-            _("User"): widgets.plain(str(row.who)) if row.who else _NONE,
-            _("Reason"): widgets.plain(str(row.why)),
+            _("Previous champion"): str(row.instead_of or "-"),
+            _("User"): str(row.who or "-"),
+            _("Reason"): str(row.why),
         }
         for row in promotions.itertuples()
     ]
     if rows:
-        st.table(rows, border="horizontal")
+        widgets.text_table(rows, "promotions", (14, 8, 10, 10, 14, 44))
         widgets.download_table(pd.DataFrame(promotions), "promotions", "champions_promotions")
+
+
+def _version_row(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    names = ", ".join([*([row["stage"]] if row["stage"] != "None" else []), *row["aliases"]])
+    loss, source = row["test_log_loss"], row["data_source"]
+    return {
+        _("Version"): str(row["version"]),
+        _("Stage and aliases"): names or "-",
+        _("Model"): widgets.model_label(str(row["model"])),
+        _("Gate"): f"{_(str(row['gate']))}\n{readable(str(row['gate_reason']))}",
+        _("Log loss on the test set"): metric_name("log_loss").format(loss) if loss == loss else "-",  # noqa: PLR0124
+        _("Promotions"): str(row["promotions"]),
+        _("Registered (UTC)"): f"{row['created']:%Y-%m-%d %H:%M}" if row["created"] == row["created"] else "-",
+        _("Data source"): str(source or "-"),
+    }
 
 
 def _show_calendar(store: ModelStore) -> None:
@@ -201,19 +198,14 @@ def _list(events: list[CalendarEvent]) -> None:
         st.caption(_("There is no event in this month."))
         return
     rows = [
-        {"day": event.day, "event": event.kind, "description": event.description}
+        {
+            _("day"): f"{event.day:%a, %-d %b}",
+            _("event"): _(str(event.kind)),
+            _("description"): event.description,
+        }
         for event in sorted(events, key=lambda event: event.day)
     ]
-    # Unlike a data frame, a table wraps long descriptions.
-    shown = [
-        {
-            _("day"): f"{row['day']:%a, %-d %b}",
-            _("event"): _(str(row["event"])),
-            _("description"): widgets.plain(str(row["description"])),
-        }
-        for row in rows
-    ]
-    st.table(shown, border="horizontal")
+    widgets.text_table(rows, "events", (12, 20, 68))
 
 
 def _show_backtests(store: ModelStore) -> None:

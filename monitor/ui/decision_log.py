@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from data.errors import TableError
+from monitor.metrics.names import metric_name, readable
 from monitor.retraining import calendar, decision_log
 from monitor.store import records
 from monitor.store.model_store import ModelStore
@@ -26,8 +27,7 @@ _BADGES: dict[str, tuple[str, Literal["gray", "blue", "green", "orange", "red", 
 _FIRED = {True: "▲ fired", False: "✓ did not fire"}
 _MET = {True: "✓ met", False: "✗ not met"}
 _UNKNOWN = "· unknown"
-_WHEN = "YYYY-MM-DD HH:mm"
-_ROW, _HEADER, _MAX_ROWS = 35, 38, 10
+_MAX_ROWS = 10
 
 
 def show_last(decision: RetrainingDecision) -> None:
@@ -51,8 +51,8 @@ def show_last(decision: RetrainingDecision) -> None:
         _show_reasons(decision)
 
 
-def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str) -> None:
-    """Show the table of decisions, newest first, and the details of the selected one.
+def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str, *, shown_above: str = "") -> None:
+    """Show the table of the newest decisions, and the details of the selected one.
 
     Parameters
     ----------
@@ -61,25 +61,11 @@ def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str) -> 
     store : ModelStore
     key : str
         Widget key, unique on the page.
+    shown_above : str
+        Run of a decision whose reasons are on the page already.
     """
-    st.dataframe(
-        _table(log),
-        hide_index=True,
-        placeholder="-",
-        height=_HEADER + _ROW * min(len(log), _MAX_ROWS),
-        column_config={
-            "number": st.column_config.NumberColumn(_("Number"), pinned=True, format="%d"),
-            "decided_at": st.column_config.DatetimeColumn(_("Time (UTC)"), format=_WHEN, timezone="UTC"),
-            "decision": _("Decision"),
-            "outcome": _("Outcome"),
-            "reasons": st.column_config.TextColumn(_("Reasons"), width="large"),
-            "champion": _("Champion"),
-            "challenger": _("Challenger"),
-            "labels": st.column_config.NumberColumn(_("Labels"), format="localized"),
-            "new_labels": st.column_config.NumberColumn(_("New labels"), format="localized"),
-            "mode": _("Mode"),
-        },
-    )
+    widgets.text_table([_row(decision) for decision in log[:_MAX_ROWS]], key)
+    widgets.download_table(_table(log), "decisions", f"{key}_download")
     by_run = {decision.run_id: decision for decision in log}
     run_id = st.selectbox(
         _("Show a decision"),
@@ -87,33 +73,49 @@ def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str) -> 
         format_func=lambda run_id: sentence(calendar.describe_decision(by_run[run_id])),
         key=key,
     )
-    _show(by_run[run_id], store)
+    _show(by_run[run_id], store, is_shown_above=run_id == shown_above)
+
+
+def _row(decision: RetrainingDecision) -> dict[str, str]:
+    trigger = f" ({sentence(decision.trigger)})" if decision.trigger else ""
+    mode = "" if decision.mode == "auto" else _(decision.mode.replace("_", " "))
+    new = f"{decision.new_labels:,} {_('new')}"
+    return {
+        _("Number"): str(decision.number),
+        _("Time (UTC)"): f"{decision.decided_at:%Y-%m-%d %H:%M}",
+        _("Decision"): f"{_(decision.decision)}{trigger}\n{mode}",
+        _("Outcome"): _(decision.outcome) if calendar.acted(decision) else "-",
+        _("Champion"): decision.champion or "-",
+        _("Challenger"): decision.challenger or "-",
+        _("Reasons"): "\n".join(map(readable, decision.reasons)),
+        _("Labels"): f"{decision.labels:,}\n{new}",
+    }
 
 
 def _table(log: Sequence[RetrainingDecision]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "number": [decision.number for decision in log],
-            "decided_at": pd.to_datetime([decision.decided_at for decision in log], utc=True),
-            "decision": [
-                f"{_(decision.decision)} ({sentence(decision.trigger)})" if decision.trigger else _(decision.decision)
-                for decision in log
-            ],
-            "outcome": [_(decision.outcome) if calendar.acted(decision) else None for decision in log],
-            "champion": [decision.champion or None for decision in log],
-            "challenger": [decision.challenger or None for decision in log],
-            "reasons": ["; ".join(map(sentence, decision.reasons)) for decision in log],
-            "labels": [decision.labels for decision in log],
-            "new_labels": [decision.new_labels for decision in log],
-            "mode": [_(decision.mode.replace("_", " ")) for decision in log],
+            "number": decision.number,
+            "decided_at": decision.decided_at,
+            "decision": decision.decision,
+            "trigger": decision.trigger,
+            "mode": decision.mode,
+            "outcome": decision.outcome,
+            "champion": decision.champion,
+            "challenger": decision.challenger,
+            "reasons": "; ".join(decision.reasons),
+            "labels": decision.labels,
+            "new_labels": decision.new_labels,
         }
+        for decision in log
     )
 
 
-def _show(decision: RetrainingDecision, store: ModelStore) -> None:
+def _show(decision: RetrainingDecision, store: ModelStore, *, is_shown_above: bool) -> None:
     with st.container(border=True):
-        st.markdown(f"**{widgets.plain(sentence(calendar.describe_decision(decision)))}**")
-        _show_reasons(decision)
+        if not is_shown_above:
+            st.markdown(f"**{widgets.plain(sentence(calendar.describe_decision(decision)))}**")
+            _show_reasons(decision)
         try:
             record = cache.decision(store, decision.run_id)
         except TableError as error:
@@ -125,11 +127,12 @@ def _show(decision: RetrainingDecision, store: ModelStore) -> None:
 
 def _show_reasons(decision: RetrainingDecision) -> None:
     st.markdown(
-        "\n".join(f"- {widgets.plain(sentence(reason))}" for reason in decision.reasons) or _("No reason is logged.")
+        "\n".join(f"- {widgets.plain(sentence(readable(reason)))}" for reason in decision.reasons)
+        or _("No reason is logged.")
     )
     if calendar.acted(decision) and decision.outcome_reason:
         st.markdown(f"{_('Outcome')}: {widgets.plain(sentence(decision.outcome_reason))}.".replace("..", "."))
-    until = f" until {calendar.format_datetime(decision.labels_until)}" if decision.labels_until else ""
+    until = f" until {calendar.format_time_of_label(decision.labels_until)}" if decision.labels_until else ""
     champion = f"version {decision.champion}" if decision.champion else "none"
     challenger = f" · challenger version {decision.challenger}" if decision.challenger else ""
     st.caption(
@@ -143,73 +146,105 @@ def _show_reasons(decision: RetrainingDecision) -> None:
 def _show_details(record: Mapping[str, Any]) -> None:
     triggers = [
         {
-            "trigger": each.get("name"),
-            "kind": each.get("kind"),
+            "trigger": _text(each.get("name")),
+            "kind": _text(each.get("kind")),
             "status": _status(_FIRED, each.get("fired")),
-            "summary": each.get("summary"),
-            "details": _text(each.get("details")),
+            "summary": _with_details(each.get("summary"), each.get("details")),
         }
         for each in _listed(record, "triggers")
     ]
     preconditions = [
-        {"precondition": each.get("name"), "status": _status(_MET, each.get("met")), "summary": each.get("summary")}
+        {
+            "precondition": _text(each.get("name")),
+            "status": _status(_MET, each.get("met")),
+            "summary": readable(_text(each.get("summary"))),
+        }
         for each in _listed(record, "preconditions")
     ]
     windows = [
         {
-            "from": _text(each.get("start")).replace("T", " "),
-            "to": _text(each.get("end")).replace("T", " "),
-            "labeled rows": each.get("rows"),
-            "log loss": each.get("log_loss"),
-            "F1": each.get("f1_score"),
-            "skill score": each.get("skill"),
-            "breaches": _text(each.get("breaches")) or "none",
+            "from": _time(each.get("start")),
+            "to": _time(each.get("end")),
+            "labeled rows": _number(each.get("rows")),
+            "log loss": _metric("log_loss", each.get("log_loss")),
+            "F1": _metric("f1_score", each.get("f1_score")),
+            "skill score": _metric("log_loss_skill", each.get("skill")),
+            "breaches": readable(_text(each.get("breaches"))) or "none",
         }
         for each in _listed(record, "windows")
     ]
     promotion_test = record.get("promotion_test")
-    _show_table("Triggers", triggers)
-    _show_table("Preconditions of a training", preconditions)
-    _show_table("Windows of labeled rows that the champion scored, oldest first", windows)
+    _show_table("Triggers", triggers, (23, 10, 13, 54), "triggers")
+    if triggers:
+        st.caption(
+            _(
+                "The checks among the triggers evaluate only the latest rows that the champion scored (parameter "
+                "recent_rows, by default 2,000). Today evaluates all rows, so its numbers differ."
+            )
+        )
+    _show_table("Preconditions of a training", preconditions, (33, 13, 54), "preconditions")
+    title = "Windows of labeled rows that the champion scored, oldest first"
+    _show_table(title, windows, (11, 11, 10, 9, 8, 9, 42), "windows")
     if isinstance(promotion_test, dict):
-        show_promotion_test(promotion_test)
+        show_promotion_test(promotion_test, "decision")
     if not (triggers or preconditions or windows or promotion_test):
         st.info(sentence(f"{decision_log.RECORD} of this decision holds no details."), icon=":material/info:")
 
 
-def show_promotion_test(promotion_test: Mapping[str, Any]) -> None:
-    """Show the criteria of a promotion test, and whether they are met."""
+def show_promotion_test(promotion_test: Mapping[str, Any], key: str) -> None:
+    """Show the criteria of a promotion test, and whether they are met; the key is unique on the page."""
     passed = _status({True: "passed", False: "failed"}, promotion_test.get("passed"))
     criteria = [
         {
-            "criterion": each.get("name"),
-            "rows": each.get("rows"),
-            "challenger's log loss": each.get("log_loss"),
-            "baseline's log loss": each.get("reference_log_loss"),
-            "difference": each.get("difference"),
-            "95% CI, low": each.get("low"),
-            "95% CI, high": each.get("high"),
-            "result": each.get("result"),
-            "summary": each.get("summary"),
+            "criterion": readable(_text(each.get("name"))),
+            "rows": _number(each.get("rows")),
+            "challenger's log loss": _metric("log_loss", each.get("log_loss")),
+            "baseline's log loss": _metric("log_loss", each.get("reference_log_loss")),
+            "difference": _difference(each),
+            "result": _text(each.get("result")),
+            "summary": readable(_text(each.get("summary"))),
         }
         for each in _listed(promotion_test, "criteria")
     ]
     reason = widgets.plain(sentence(promotion_test.get("reason") or "No reason is logged."))
     st.markdown(sentence(f"**Promotion test on the temporal hold-out: {passed}.** {reason}"))
-    _show_table("", criteria)
+    _show_table("", criteria, (19, 7, 10, 10, 15, 9, 30), f"criteria_{key}")
 
 
-def _show_table(title: str, rows: list[dict[str, Any]]) -> None:
+def _show_table(title: str, rows: list[dict[str, str]], widths: Sequence[int], key: str) -> None:
     if not rows:
         return
     if title:
         st.markdown(f"**{_(title)}**")
-    translated = [
-        {_(name): sentence(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
-    ]
-    table = pd.DataFrame(translated).convert_dtypes()
-    floats = {str(name): st.column_config.NumberColumn(format="%.4f") for name in table.select_dtypes("Float64")}
-    st.dataframe(table, hide_index=True, height=_HEADER + _ROW * len(table), placeholder="-", column_config={**floats})
+    translated = [{_(name): value or "-" for name, value in row.items()} for row in rows]
+    widgets.text_table(translated, key, widths)
+
+
+def _with_details(summary: object, details: object) -> str:
+    return "\n".join(filter(None, (readable(_text(summary)), readable(_text(details)))))
+
+
+def _difference(criterion: Mapping[str, Any]) -> str:
+    """The difference of the log losses, and below it its interval."""
+    name, ends = metric_name("log_loss"), [criterion.get(end) for end in ("low", "high")]
+    value = criterion.get("difference")
+    if not isinstance(value, float):
+        return ""
+    interval = ", ".join(name.format(end, signed=True) for end in ends if isinstance(end, float))
+    return f"{name.format(value, signed=True)}\n[{interval}]"
+
+
+def _metric(name: str, value: object) -> str:
+    return metric_name(name).format(value) if isinstance(value, int | float) else ""
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else _text(value)
+
+
+def _time(value: object) -> str:
+    """A time to the minute; without a time of day where the table has dates only."""
+    return _text(value).removesuffix("T00:00:00").replace("T", " ")[:16]
 
 
 def _listed(record: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

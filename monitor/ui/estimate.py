@@ -21,8 +21,9 @@ def show(shown: ShownEvaluation) -> None:
     widgets.card(columns[0], _("Rows"), f"{found.rows:,}")
     widgets.card(columns[1], _("Rows in support"), f"{found.supported:,}")
     widgets.card(
-        columns[2], _("Out-of-support rows"), f"{found.out_of_support:,}", f"{found.out_of_support / found.rows:.1%}"
-    )
+        columns[2], _("Out-of-support rows"), f"{found.out_of_support:,}", f"{found.out_of_support / found.rows:.1%}",
+        meaning=_(metric_name("out_of_support_rate").meaning),
+    )  # fmt: skip
     if found.unavailable_reason:
         st.error(f"**{_('The estimate is withheld.')}** {found.unavailable_reason}.", icon=":material/block:")
     if found.intervals:
@@ -32,7 +33,10 @@ def show(shown: ShownEvaluation) -> None:
 
 def _show_estimate(evaluation: Evaluation) -> None:
     found, actual = evaluation.estimate, evaluation.actual_performance
-    st.subheader(sentence(f"Estimate for the {found.supported:,} rows in support"))
+    st.subheader(
+        sentence(f"Estimate for the {found.supported:,} rows in support"),
+        help=_("By CBPE, confidence-based performance estimation: from the calibrated probabilities, without labels."),
+    )
     measured = actual.intervals() if actual else {}
     rows = pd.DataFrame(
         [

@@ -12,12 +12,10 @@ from monitor.charts.drift_rows import drift_rows as drift_rows_of
 from monitor.drift.detector import ALPHA, LARGE_PSI, MODERATE_PSI
 from monitor.health.checks import MAX_OWN
 from monitor.health.evaluation import Evaluation
-from monitor.metrics.names import column_name
+from monitor.metrics.names import column_name, metric_name
 from monitor.ui import cache, drift_rows, widgets
 from monitor.ui.cache import ShownEvaluation
 from monitor.ui.text import _, sentence
-
-_NAMES = {"ks": "Kolmogorov-Smirnov", "psi": "PSI", "wasserstein": "Wasserstein", "js": "Jensen-Shannon"}
 
 
 def show(shown: ShownEvaluation) -> None:
@@ -44,7 +42,8 @@ def _show_cards(evaluation: Evaluation) -> None:
     drifted, is_evaluated = found.drifted_features, evaluation.own_share <= MAX_OWN
     if is_evaluated:
         note = f"nominal FPR {ALPHA:.0%}"
-        widgets.card(columns[0], _("Drift"), _("detected") if found.alarm else _("not detected"), note)
+        meaning = _("FPR: false-positive rate, the share of batches without drift in which drift is detected.")
+        widgets.card(columns[0], _("Drift"), _("detected") if found.alarm else _("not detected"), note, meaning=meaning)
     else:
         widgets.card(columns[0], _("Drift"), _("not evaluated"), _("rows are not new"))
     widgets.card(
@@ -52,12 +51,17 @@ def _show_cards(evaluation: Evaluation) -> None:
         _("Drifted features"),
         sentence(f"{len(drifted)} of {len(evaluation.dataset.features)}"),
         f"{len(drifted) / len(evaluation.dataset.features):.0%}",
+        meaning=_(metric_name("drifted_features").meaning),
     )
     note = f"threshold {found.out_of_support_threshold:.1%}"
-    widgets.card(columns[2], _("Out of support"), f"{found.out_of_support_rate:.1%}", note)
+    widgets.card(
+        columns[2], _("Out of support"), f"{found.out_of_support_rate:.1%}", note,
+        meaning=_(metric_name("out_of_support_rate").meaning),
+    )  # fmt: skip
     if found.classifier:
         note = f"threshold {found.classifier.threshold:.3f}"
-        widgets.card(columns[3], _("Classifier AUC"), f"{found.classifier.auc:.3f}", note)
+        meaning = _(metric_name("domain_classifier_roc_auc").meaning)
+        widgets.card(columns[3], _("Classifier AUC"), f"{found.classifier.auc:.3f}", note, meaning=meaning)
     else:
         widgets.card(columns[3], _("Classifier AUC"), _("too few rows"))
     difference = f"mean {found.mean_difference[PROBABILITY]:+.3f}"
@@ -130,7 +134,7 @@ def _show_statistics(evaluation: Evaluation) -> None:
     rows = pd.DataFrame(
         {
             "feature": [_(column_name(each.feature)) for each in found.statistics],
-            "statistic": [_NAMES[each.name] for each in found.statistics],
+            "statistic": [metric_name(each.name).label for each in found.statistics],
             "value": [each.value for each in found.statistics],
             "threshold": [each.threshold for each in found.statistics],
             "unit": [each.unit for each in found.statistics],
@@ -139,12 +143,16 @@ def _show_statistics(evaluation: Evaluation) -> None:
             "mean_difference": [found.mean_difference.get(each.feature, float("nan")) for each in found.statistics],
         }
     )
+    used = [metric_name(name) for name in dict.fromkeys(each.name for each in found.statistics)]
     widgets.base_figure(monitoring.thresholds(rows, _("Ratio to the threshold")), "thresholds")
     st.dataframe(
         rows,
         hide_index=True,
         height=38 + 35 * len(rows),
         column_config={
+            "statistic": st.column_config.TextColumn(
+                _("statistic"), help="  \n".join(f"{each.label}: {_(each.meaning)}" for each in used)
+            ),
             **{
                 name: st.column_config.NumberColumn(format="%.4g") for name in ("value", "threshold", "mean_difference")
             },

@@ -184,11 +184,15 @@ def _show_slices(shown: ShownEvaluation) -> None:
             height=38 + 35 * len(table),
             column_config={
                 **{
-                    each: st.column_config.NumberColumn(_(metric_name(each).label), format="%.4f")
+                    each: st.column_config.NumberColumn(
+                        _(metric_name(each).label), help=_(metric_name(each).meaning), format="%.4f"
+                    )
                     for each in (*names[5:], *more[1:])
                 },
                 **{
-                    each: st.column_config.NumberColumn(_(metric_name(each).label), format="percent")
+                    each: st.column_config.NumberColumn(
+                        _(metric_name(each).label), help=_(metric_name(each).meaning), format="percent"
+                    )
                     for each in _PERCENT
                 },
                 "slice": _("Slice"),
@@ -233,7 +237,10 @@ def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate],
     st.dataframe(
         table.T.rename_axis("candidate"),
         column_config={
-            name: st.column_config.NumberColumn(_(metric_name(name).label), format="%.4f") for name in table.index
+            name: st.column_config.NumberColumn(
+                _(metric_name(name).label), help=_(metric_name(name).meaning), format="%.4f"
+            )
+            for name in table.index
         },
     )
     columns = st.columns(2)

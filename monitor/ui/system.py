@@ -63,19 +63,23 @@ def _show_served() -> None:
 
 
 def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None:
-    columns = st.container(key="system_cards").columns(5)
+    is_in_production = aliases.production == {champion.version}
+    columns = st.container(key="system_cards").columns(4 if is_in_production else 5)
     loss = champion.test_metrics.get("log_loss")
     previous = aliases.previous_champion
     model = widgets.model_label(champion.model_id) if champion.model_id else _("unknown")
-    columns[0].metric(_("Champion"), f"v{champion.version}", border=True)
+    title = _("Champion and Production") if is_in_production else _("Champion")
+    columns[0].metric(title, f"v{champion.version}", border=True)
     columns[1].metric(_("Model"), model.capitalize(), border=True)
     columns[2].metric(
         _("Log loss on the test set"),
         _("unknown") if loss is None else metric_name("log_loss").format(loss),
         border=True,
+        help=_(metric_name("log_loss").meaning),
     )
-    columns[3].metric(_("Production"), _versions(sorted(aliases.production)), border=True)
-    columns[4].metric(_("Previous champion"), f"v{previous}" if previous else _("none"), border=True)
+    columns[3].metric(_("Previous champion"), f"v{previous}" if previous else _("none"), border=True)
+    if not is_in_production:
+        columns[4].metric(_("Production"), _versions(sorted(aliases.production)), border=True)
     st.markdown(
         sentence(
             f"**{registry.model()} version {champion.version}**, champion since "
@@ -83,7 +87,7 @@ def _show_champion(champion: ModelVersion, aliases: registry.AliasState) -> None
             f"Result of the quality gate: {champion.gate_reason or 'unknown'}."
         )
     )
-    if aliases.production != {champion.version}:
+    if not is_in_production:
         st.warning(
             _("The stage Production and the alias champion are not on the same version."), icon=":material/warning:"
         )
@@ -143,7 +147,9 @@ def _show_tabs() -> None:
 
 
 def _show_traffic(_table: pd.DataFrame) -> None:
-    traffic.show(widgets.endpoint())
+    # That a server is down is written above.
+    if cache.served(widgets.endpoint()) is not None:
+        traffic.show(widgets.endpoint())
     st.subheader(_("Inference log, all versions"))
     try:
         log = cache.logged(reader.log_url())

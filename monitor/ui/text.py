@@ -10,6 +10,7 @@ import streamlit as st
 
 from data.datasets import Dataset, current, worded, worded_in_portuguese
 from monitor import portuguese
+from monitor.health.checks import ALL_CHECKS
 
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "pt": "Português"}
@@ -142,5 +143,6 @@ def _value(name: str, seen: set[str]) -> str:
 
 @cache
 def _messages(language: str) -> dict[str, str]:
-    """The translations of a catalog, read without a compiled copy of it."""
-    return read(_CATALOGS[language])
+    """The translations of a catalog, read without a compiled copy of it, and the titles of checks."""
+    titles = {check.title: portuguese.CHECKS[check.code][0] for check in ALL_CHECKS}
+    return read(_CATALOGS[language]) | titles

@@ -109,12 +109,11 @@ def _show_group(group: str, title: str, checks: list[dict[str, str]]) -> None:
             {
                 _("check"): f"{check['code']} {_(check['title'])}",
                 _("result"): f"{_MARKS[check['status']]} {_(check['status'])}",
-                _("summary"): readable(check["message"]),
-                _("details"): readable(check["details"]),
+                _("summary"): "\n".join(readable(check[name]) for name in ("message", "details") if check[name]),
             }
             for check in checks
         ]
-        widgets.text_table(rows, group)
+        widgets.text_table(rows, group, widths=(25, 12, 63))
 
 
 def _latest() -> tuple[MonitoringRun | None, dict[str, Any] | None]:

@@ -1,5 +1,6 @@
 """Widgets that all pages share: the bar on top, cards, tabs, and the messages for what is missing."""
 
+import html
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -222,18 +223,34 @@ def artifact(run_id: str, path: str) -> Callable[[], bytes]:
     return lambda: current_store().download(run_id, path)
 
 
-def text_table(rows: Sequence[Mapping[str, str]], key: str) -> None:
-    """A table of text that wraps; unlike Streamlit's it has its size at once, so that nothing below it moves."""
+def text_table(rows: Sequence[Mapping[str, str]], key: str, widths: Sequence[int] = ()) -> None:
+    """A table of text that wraps; unlike Streamlit's it has its size at once, so that nothing below it moves.
+
+    On a phone each row is a block, with the names of the columns before its cells.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Cells by column. What follows a line break within a cell is shown below the rest, in small print.
+    key : str
+        Unique on the page.
+    widths : sequence of int, optional
+        Widths of the columns in percent, so that the columns of several tables are aligned.
+    """
     if not rows:
         return
-    cells = ([sentence(cell) for cell in row.values()] for row in rows)
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
-    table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-    st.container(key=f"text_table_{key}").markdown(table)
+    names = list(rows[0])
+    columns = "".join(f'<col style="width:{width}%"/>' for width in widths)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(_cell(name, row[name]) for name in names)}</tr>" for row in rows)
+    table = f"<table><colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    st.container(key=f"text_table_{key}").markdown(table, unsafe_allow_html=True)
 
 
-def _cell(value: str) -> str:
-    return value if value == "---" else plain(" ".join(value.split()))
+def _cell(name: str, value: str) -> str:
+    first, *more = (html.escape(" ".join(sentence(line).split())) for line in value.split("\n"))
+    small = "".join(f'<div class="small">{line}</div>' for line in more if line)
+    return f'<td data-label="{html.escape(name)}">{first}{small}</td>'
 
 
 def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a data frame

@@ -29,6 +29,7 @@ from tests.operation_store import (
     using_store,
 )
 from tests.project import PAGE_SECONDS, wait_until
+from tests.text_tables import text_tables
 
 ACTIONS, CALENDAR, BACKTEST = "Retrain and roll back", "Calendar", "Policy backtest"
 LABELS = {
@@ -217,15 +218,15 @@ def test_the_last_decision_is_shown_with_its_reasons_and_outcome(outcome: str) -
 def test_decisions_are_listed_newest_first_with_their_reasons() -> None:
     for number, outcome in enumerate(OUTCOMES, start=1):
         log_decision(number, "retrain", when=ago(days=30 - number), outcome=outcome, model_version=str(number))
-    log_decision(7, reasons=["no trigger fired", "enough labels"], when=ago(days=1))
-    log_decision(8, "retrain", mode="dry_run", when=ago(hours=1))
+    log_decision(8, reasons=["no trigger fired", "enough labels"], when=ago(days=1))
+    log_decision(9, "retrain", mode="dry_run", when=ago(hours=1))
     shown = page()
     assert not shown.exception
-    table = shown.dataframe[0].value
-    assert table["number"].tolist() == [8, 7, 6, 5, 4, 3, 2, 1]
-    assert table["outcome"].tolist() == [None, None, *reversed(OUTCOMES)]
-    assert table["reasons"].tolist()[1] == "no trigger fired; enough labels"
-    assert table["mode"].tolist()[0] == "dry run"
+    table = text_tables(shown)[0]
+    assert table["Number"].tolist() == ["9", "8", "7", "6", "5", "4", "3", "2", "1"]
+    assert table["Outcome"].tolist() == ["-", "-", *reversed(OUTCOMES)]
+    assert table["Reasons"].tolist()[1] == "no trigger fired | enough labels"
+    assert table["Decision"].tolist()[0] == "retrain | dry run"
 
 
 @pytest.mark.usefixtures("champions")
@@ -235,12 +236,12 @@ def test_a_selected_decision_shows_all_its_details() -> None:
     shown = page(retraining_decision=selected)
     assert not shown.exception
     assert not shown.error
-    triggers, preconditions, windows, criteria = (found.value for found in shown.dataframe[1:])
+    triggers, preconditions, windows, criteria = text_tables(shown)[1:]
     assert triggers["status"].tolist() == ["▲ fired", "· unknown", "✓ did not fire"]
     assert preconditions["status"].tolist() == ["✓ met", "✗ not met"]
     assert windows["breaches"].tolist() == ["none", "log loss rose by 21%, from 0.660 to 0.800"]
-    assert windows["log loss"].tolist() == [0.66, 0.8]
-    assert criteria["difference"].tolist() == [-0.024]
+    assert windows["log loss"].tolist() == ["0.6600", "0.8000"]
+    assert criteria["difference"].tolist()[0].startswith("-0.0240 | [")
     assert "Promotion test on the temporal hold-out: passed.** better on" in texts(shown)
 
 
@@ -262,7 +263,7 @@ def test_the_promotion_test_is_read_from_the_training_run(logged: str | None, ex
     assert not shown.exception
     assert not shown.error
     assert expected in texts(shown)
-    assert len(shown.dataframe) == 4 + ("passed" in expected)
+    assert len(text_tables(shown)) == 4 + ("passed" in expected)
 
 
 @pytest.mark.usefixtures("champions")
@@ -326,7 +327,7 @@ def test_the_calendar_shows_the_next_scheduled_run_and_the_events_of_the_month()
     assert not shown.exception
     due = decided + timedelta(days=7)
     assert f"{due.day} {due:%B %Y} " in texts(shown)
-    assert {calendar.MONITORING, calendar.DECISION, calendar.PROMOTION} <= set(shown.table[0].value["event"])
+    assert {calendar.MONITORING, calendar.DECISION, calendar.PROMOTION} <= set(text_tables(shown)[0]["event"])
     assert "Earliest next training: now" in texts(shown)
     assert "The champion is stale from" in texts(shown)
 
@@ -356,14 +357,14 @@ def test_the_cadence_is_kept_while_its_widget_is_not_rendered() -> None:
 def test_the_calendar_shows_other_months() -> None:
     log_monitoring_run(ago(hours=1))
     shown = page(CALENDAR)
-    this = set(shown.table[0].value["event"])
+    this = set(text_tables(shown)[0]["event"])
     assert calendar.MONITORING in this
     shown = button(button(shown, "Previous month"), "Previous month")
     assert not shown.exception
     assert "There is no event in this month" in texts(shown)
     shown = button(shown, "This month")
-    assert set(shown.table[0].value["event"]) == this
-    assert set(button(shown, "Next month").table[0].value["event"]) == {calendar.DUE}
+    assert set(text_tables(shown)[0]["event"]) == this
+    assert set(text_tables(button(shown, "Next month"))[0]["event"]) == {calendar.DUE}
 
 
 @pytest.mark.usefixtures("champions")
@@ -386,7 +387,7 @@ def test_a_policy_backtest_is_shown_with_its_results_and_its_decisions() -> None
     assert [found[name.capitalize()] for name in backtest.STRATEGIES.values()] == ["0.6340", "0.6530", "0.6330"]
     assert "6 batches of 500 rows" in texts(shown)
     assert len(shown.get("plotly_chart")) == 1
-    assert shown.dataframe[1].value["reasons"].tolist() == ["of the backtest"]
+    assert text_tables(shown)[0]["Reasons"].tolist() == ["of the backtest"]
 
 
 @pytest.mark.usefixtures("champions")
@@ -434,12 +435,11 @@ def test_a_decision_of_0_1_0_is_shown_with_its_promotion_test() -> None:
         mlflow.log_text(logged, tags.former_path(promotion_test.FILE))
     shown = page()
     assert not shown.exception
-    triggers, preconditions, windows, criteria = (found.value for found in shown.dataframe[1:])
-    assert triggers["summary"].tolist() == ["2 of 3 breach", "2 windows", "inside"]
-    assert triggers["details"].tolist() == ["", "", "3%"]
+    triggers, preconditions, windows, criteria = text_tables(shown)[1:]
+    assert triggers["summary"].tolist() == ["2 of 3 breach", "2 windows", "inside | 3%"]
     assert preconditions["status"].tolist() == ["✓ met", "✗ not met"]
     assert windows["breaches"].tolist() == ["none", "log loss rose by 21%, from 0.660 to 0.800"]
-    assert (criteria["result"].tolist(), criteria["rows"].tolist()) == (["passed"], [500])
+    assert (criteria["result"].tolist(), criteria["rows"].tolist()) == (["passed"], ["500"])
 
 
 @pytest.mark.usefixtures("champions")
@@ -544,12 +544,12 @@ def test_a_rollback_restores_the_previous_champion_or_the_selected_version(
 
 
 @pytest.mark.usefixtures("champions")
-def test_a_promotion_without_a_previous_champion_is_no_bullet_of_a_list() -> None:
+def test_versions_and_promotions_are_shown_with_their_reasons() -> None:
     shown = page("Versions")
     assert not shown.exception
-    cells = shown.table[0].value.astype(str).to_numpy().ravel()
-    assert [cell for cell in cells if cell.strip() == "-"] == []
-    assert "\\-" in cells
+    versions, promotions = text_tables(shown)
+    assert versions["Gate"].tolist() == ["rejected | a test", *["passed | a test"] * 2, versions["Gate"].tolist()[-1]]
+    assert promotions["Previous champion"].tolist() == ["1", "-"]
 
 
 @pytest.mark.usefixtures("champions")
@@ -668,6 +668,14 @@ def test_a_damaged_folder_of_jobs_is_an_error() -> None:
     state.unlink()
 
 
+@pytest.mark.usefixtures("champions")
+def test_a_reason_is_shown_as_text_whatever_it_holds() -> None:
+    registry.promote("3", "<img src=x onerror=alert(1)> | $a$ *b* `c`")
+    shown = page("Versions")
+    assert "<img" not in "".join(each.value for each in shown.markdown)
+    assert text_tables(shown)[1]["Reason"].tolist()[0] == "<img src=x onerror=alert(1)> | $a$ *b* `c`"
+
+
 # Approval by a person
 
 
@@ -734,3 +742,16 @@ def test_a_version_that_was_compared_with_another_champion_can_only_be_rejected(
     shown = confirmed(deciding(), "5")
     assert "It was compared with champion 2; the champion is now 1." in texts(shown)
     assert (enabled(shown, "Approve"), enabled(shown, "Reject")) == (False, True)
+
+
+@pytest.mark.usefixtures("champions")
+def test_the_promotion_test_of_a_version_that_waits_is_shown_beside_that_of_its_decision() -> None:
+    run_id = log_decision(1, "retrain", outcome=records.AWAITING, record=decision_record(tested=True))
+    first = MlflowClient().get_model_version(registry.model(), "1")
+    with mlflow.start_run(run_id=first.run_id):
+        mlflow.log_text(json.dumps(decision_record(tested=True)["promotion_test"]), promotion_test.FILE)
+    assert run_id
+    with_waiting_version()
+    shown = page()
+    assert not shown.exception
+    assert texts(shown).count("Promotion test on the temporal hold-out: passed") == 2

@@ -14,6 +14,7 @@ from monitor.metrics.names import metric_name
 from monitor.ui import cache
 from serving import registry
 from tests.project import PAGE_SECONDS, Checkout, ProductionServer, publish
+from tests.text_tables import text_tables
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -91,13 +92,13 @@ def test_champion_production_and_previous_champion_are_shown_if_the_server_is_do
     shown = page()
     assert not shown.exception
     found = metrics(shown)
-    assert (found["Champion"], found["Production"], found["Previous champion"]) == ("v2", "v2", "v1")
+    assert (found["Champion and Production"], found["Previous champion"]) == ("v2", "v1")
     assert "does not respond" in texts(shown)
     assert "make serve" in texts(shown)
     listed = versions_page()
-    versions, promotions = listed.dataframe[0].value, listed.table[0].value
-    assert versions["version"].tolist() == [2, 1]
-    assert versions["aliases"].tolist() == [["champion"], ["previous_champion"]]
+    versions, promotions = text_tables(listed)
+    assert versions["Version"].tolist() == ["2", "1"]
+    assert versions["Stage and aliases"].tolist() == ["Production, champion", "Archived, previous_champion"]
     assert promotions["Reason"].tolist() == ["for a test"] * 2
 
 
@@ -120,7 +121,7 @@ def test_the_version_of_an_mlflow_server_is_unknown(two_champions: None, mlflow_
 @pytest.mark.usefixtures("two_champions")
 def test_promotions_and_rollbacks_are_distinguished() -> None:
     registry.roll_back("it misses layups")
-    promotions = versions_page().table[0].value
+    promotions = text_tables(versions_page())[1]
     assert promotions["Kind"].tolist() == ["roll back", "promotion", "promotion"]
     assert promotions["Reason"].tolist()[0] == "it misses layups"
 

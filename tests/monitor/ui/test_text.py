@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from data.paths import ROOT
+from monitor import portuguese
 from monitor.health.checks import ALL_CHECKS
 from monitor.metrics.binary import METRICS
-from monitor.metrics.names import metric_name
+from monitor.metrics.names import KNOWN, metric_name
 from monitor.ui import text
 from monitor.ui.text import read
 
@@ -92,9 +93,20 @@ def test_a_sentence_with_its_values_is_translated(
 
 def test_checks_statuses_and_metrics_are_translated() -> None:
     catalog = set(read(CATALOG))
-    assert {check.title for check in ALL_CHECKS} <= catalog
     assert {"healthy", "warning", "retraining recommended", "passed", "failed", "skipped", "error"} <= catalog
     assert {metric_name(name).label for name in METRICS} <= catalog
+
+
+def test_the_titles_of_checks_are_those_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "language", lambda: "pt")
+    titles = {check.code: check.title for check in ALL_CHECKS}
+    assert {code: text._(title) for code, title in titles.items()} == {
+        code: portuguese.check_title(code, title) for code, title in titles.items()
+    }
+
+
+def test_the_meaning_of_every_metric_is_translated() -> None:
+    assert {metric.meaning for metric in KNOWN.values()} - {""} - set(read(CATALOG)) == set()
 
 
 def test_a_translation_keeps_the_fields_of_its_message() -> None:
