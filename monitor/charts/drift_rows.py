@@ -48,11 +48,10 @@ def drift_rows(evaluation: Evaluation) -> list[DriftRow]:
     rows = []
     for name in names:
         own = [each for each in found.statistics if each.feature == name]
-        times = max((each.value / each.threshold for each in own if each.threshold), default=0.0)
         distance = next((each for each in own if each.name == "wasserstein"), None)
         shift, unit = (float(distance.value), distance.unit) if distance else (float("nan"), "")
         difference = float(found.mean_difference.get(name, np.nan))
-        rows.append(DriftRow(name, float(times), shift, difference, found.has_drifted(name), unit))
+        rows.append(DriftRow(name, found.times_threshold(name), shift, difference, found.has_drifted(name), unit))
     return sorted(rows, key=lambda row: (not row.drifted, -row.times))
 
 

@@ -172,6 +172,11 @@ class DriftResult:
         """Return the statistics of one column by their name."""
         return {found.name: found for found in self.statistics if found.feature == column}
 
+    def times_threshold(self, column: str) -> float:
+        """The largest ratio of a statistic of one column to its threshold."""
+        found = self.of_column(column).values()
+        return max((float(each.value / each.threshold) for each in found if each.threshold), default=0.0)
+
     def statistic(self, column: str, name: str) -> Statistic:
         """Return one statistic of one column."""
         return next(found for found in self.statistics if (found.feature, found.name) == (column, name))

@@ -162,7 +162,12 @@ def _drifted(record: Mapping[str, Any], _check: Mapping[str, str]) -> Sentence |
     ]
     if not rows:
         return None
-    worst = max(rows, key=lambda row: row["value"] / row["threshold"] if row["threshold"] else 0.0)
+    # As the check and the rows of drifted features do: by the ratio of any statistic to its threshold.
+    times: dict[str, float] = {}
+    for row in drift["statistics"]:
+        if row["threshold"]:
+            times[row["feature"]] = max(times.get(row["feature"], 0.0), row["value"] / row["threshold"])
+    worst = max(rows, key=lambda row: times.get(row["feature"], 0.0))
     label = column_name(worst["feature"])
     values = {
         "count": str(len(drift["drifted"])),

@@ -161,7 +161,7 @@ def feature_drift(evaluation: Evaluation) -> CheckResult:
     )
     if not drifted:
         return passed(f"none of {len(found.features)} features has drifted{dates}")
-    drifted.sort(key=lambda name: -found.statistic(name, "psi").value)
+    drifted.sort(key=found.times_threshold, reverse=True)
     message = (
         f"{len(drifted)} of {len(found.features)} features have drifted, {drifted[0]} most: "
         f"{_shift(found, drifted[0])}{dates}"

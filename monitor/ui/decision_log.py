@@ -179,7 +179,7 @@ def _show_details(record: Mapping[str, Any]) -> None:
         st.caption(
             _(
                 "The checks among the triggers evaluate only the latest rows that the champion scored (parameter "
-                "recent_rows, by default 2,000). Today evaluates all rows, so its numbers differ."
+                "recent_rows, by default 2,000). Today evaluates all rows, so its numbers may differ."
             )
         )
     _show_table("Preconditions of a training", preconditions, (33, 13, 54), "preconditions")

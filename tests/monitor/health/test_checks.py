@@ -8,6 +8,7 @@ import pytest
 
 from data.datasets import default
 from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from monitor.charts.drift_rows import drift_rows
 from monitor.health.baseline import ReferenceData
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import IN_REFERENCE, Evaluation, ServingState, rows_of_version
@@ -288,6 +289,15 @@ def test_k201_large_drift_fails_and_names_the_most_drifted_feature_first() -> No
     assert found.message.endswith(" feet")
     assert found.details.startswith("shot_distance PSI ")
     assert "; minutes_remaining PSI " in found.details
+
+
+def test_k201_names_the_feature_first_that_is_first_among_the_rows_of_drifted_features() -> None:
+    rows = batch(1_000)
+    far = evaluation(rows.assign(playoffs=np.where(np.arange(1_000) < 900, 1.0, 0.0), period=rows["period"].clip(2, 3)))
+    statistics = {name: far.drift.statistic(name, "psi").value for name in ("playoffs", "period")}
+    most = drift_rows(far)[0].column
+    assert most != max(statistics, key=lambda name: statistics[name])
+    assert f", {most} most: " in run("K201", far).message
 
 
 def test_k201_small_drift_is_a_warning() -> None:
