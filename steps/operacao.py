@@ -267,7 +267,7 @@ def _start(config: OperacaoConfig) -> None:
     """Train the first champion on dev rows only, as ``main`` does, for a new registered model."""
     current_store().delete_model()
     training = part(TrainingConfig, config).model_copy(update={"models": config.initial_model or config.models})
-    # Nobody is there to approve what a backtest promotes, which is a registered model of its own.
+    # The registered model of a backtest is its own, and no person waits for it.
     trained = treinamento.run(TreinamentoConfig(**training.model_dump(), approval="none"))
     if registry.champion() is None:
         message = f"There is no champion to start with: version {trained.version} was {trained.note}."

@@ -15,7 +15,7 @@ _ROUND = "approval_round"
 
 
 def notice(store: ModelStore) -> bool:
-    """Say which versions wait, with a link to where a person decides; return whether one does."""
+    """Show which versions wait, with a link to where a person decides; return whether one does."""
     waiting = _waiting(store)
     for version in waiting:
         st.info(

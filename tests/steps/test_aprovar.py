@@ -112,7 +112,7 @@ def outcome() -> tuple[str, str, str]:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_decision_that_was_killed_after_its_challenger_began_to_wait_goes_on_waiting() -> None:
+def test_a_decision_that_was_killed_while_its_challenger_waits_goes_on_waiting() -> None:
     version = decided(PENDING)
     resolve_interrupted()
     assert outcome() == (AWAITING, version, "better")
@@ -123,9 +123,9 @@ def test_a_decision_that_was_killed_after_its_challenger_began_to_wait_goes_on_w
 @pytest.mark.usefixtures("store")
 def test_the_decision_log_records_an_approval_with_who_and_why() -> None:
     version = decided(AWAITING)
-    registry.approve(version, "fine", who="Ana")
+    registry.approve(version, "checked", who="Ana")
     resolve_interrupted()
-    assert outcome() == (PROMOTED, version, "better; approved by Ana: fine")
+    assert outcome() == (PROMOTED, version, "better; approved by Ana: checked")
 
 
 @pytest.mark.usefixtures("store")

@@ -715,7 +715,7 @@ def test_a_decision_needs_a_name_a_reason_and_a_confirmation(steps: Path) -> Non
     assert steps
     with_waiting_version()
     assert not enabled(deciding(), "Approve")
-    for who, why in (("", "fine"), ("Ana", "  ")):
+    for who, why in (("", "better"), ("Ana", "  ")):
         shown = confirmed(deciding(who, why), "5")
         assert not enabled(shown, "Approve")
         assert not enabled(shown, "Reject")
@@ -727,10 +727,10 @@ def test_a_decision_needs_a_name_a_reason_and_a_confirmation(steps: Path) -> Non
 def test_a_decision_starts_the_step_with_who_and_why(steps: Path, label: str, decision: str) -> None:
     assert steps
     with_waiting_version()
-    shown = completed(confirmed(deciding("--Ana", "--fine; $(all)"), "5"), label)
+    shown = completed(confirmed(deciding("--Ana", "--better; $(all)"), "5"), label)
     assert not shown.exception
     assert "`steps.aprovar` ended with exit code 0" in shown.success[0].value
-    expected = ["--version=5", f"--decision={decision}", "--reason=--fine; $(all)", "--by=--Ana"]
+    expected = ["--version=5", f"--decision={decision}", "--reason=--better; $(all)", "--by=--Ana"]
     assert arguments_of(shown) == expected
     assert not any(found.value for found in shown.checkbox)
 
@@ -745,7 +745,7 @@ def test_a_version_that_was_compared_with_another_champion_can_only_be_rejected(
 
 
 @pytest.mark.usefixtures("champions")
-def test_the_promotion_test_of_a_version_that_waits_is_shown_beside_that_of_its_decision() -> None:
+def test_the_promotion_test_of_a_version_that_waits_is_shown_with_that_of_its_decision() -> None:
     run_id = log_decision(1, "retrain", outcome=records.AWAITING, record=decision_record(tested=True))
     first = MlflowClient().get_model_version(registry.model(), "1")
     with mlflow.start_run(run_id=first.run_id):

@@ -97,7 +97,7 @@ def test_a_version_that_was_compared_with_another_champion_is_not_approved_but_c
     with pytest.raises(
         ConcurrentPromotionError, match="compared with champion version 2; the champion is now version 1"
     ):
-        registry.approve(version, "fine")
+        registry.approve(version, "checked")
     assert (registry.alias_state().champion, waiting()) == ("1", [version])
     registry.reject(version, "outdated")
     assert waiting() == []
@@ -120,9 +120,9 @@ def test_what_does_not_wait_is_reported_with_what_became_of_it() -> None:
         registry.require_awaiting("1")
     version = requested()
     assert registry.number(registry.require_awaiting()) == version
-    registry.approve(version, "fine", who="Ana")
+    registry.approve(version, "checked", who="Ana")
     for decide in (registry.approve, registry.reject):
-        with pytest.raises(RegistryError, match=r"it is the champion; it was approved by Ana on .* UTC: fine"):
+        with pytest.raises(RegistryError, match=r"it is the champion; it was approved by Ana on .* UTC: checked"):
             decide(version, "again")
     assert registry.alias_state().champion == version
 
@@ -134,7 +134,7 @@ def test_a_deleted_version_cannot_be_approved() -> None:
     with pytest.raises(
         RegistryError, match=f"has no version {version}: it was deleted, or never registered. Waiting: none"
     ):
-        registry.approve(version, "fine")
+        registry.approve(version, "checked")
 
 
 def test_of_two_people_who_decide_at_once_one_does() -> None:
@@ -143,7 +143,7 @@ def test_of_two_people_who_decide_at_once_one_does() -> None:
 
     def decide(who: str) -> None:
         try:
-            registry.approve(version, "fine", who=who)
+            registry.approve(version, "checked", who=who)
         except RegistryError as error:
             problems.append(str(error))
 
@@ -166,7 +166,7 @@ def test_an_approval_that_was_killed_anywhere_leaves_a_usable_champion(
     with monkeypatch.context() as patch:
         made = kill_at(patch, place)
         try:
-            registry.approve(version, "fine", who="Ana")
+            registry.approve(version, "checked", who="Ana")
         except Killed:
             assert len(made) == place
     registry.reconcile()

@@ -496,11 +496,11 @@ def test_with_approval_a_better_challenger_waits_and_production_stays(store_with
     assert found.note.endswith(f"mlflow run . -e aprovar -P version={who.version}")
     assert registry.tags_of(who.version)["gate"] == "awaiting approval"
     assert stage(who.version) == "None"
-    registry.approve(who.version, "fine")
+    registry.approve(who.version, "checked")
     assert registry.alias_state().champion == who.version
 
 
-def test_with_approval_a_challenger_that_is_not_better_is_archived_and_nobody_is_asked(
+def test_with_approval_a_challenger_that_is_not_better_is_archived_and_does_not_wait(
     store_with_models: LoggedModels,
 ) -> None:
     registry.promote(store_with_models.register(GOOD), "the only one")
@@ -523,7 +523,7 @@ def test_with_approval_the_first_model_waits_too_and_what_needs_a_champion_names
     ("described", "given", "expected"),
     [("none", "described", False), ("person", "described", True), ("none", "person", True), ("person", "none", False)],
 )
-def test_the_description_of_the_dataset_or_the_parameter_asks_for_approval(
+def test_the_description_of_the_dataset_or_the_parameter_requires_approval(
     tmp_path: Path, described: str, given: str, *, expected: bool
 ) -> None:
     text = (ROOT / "data" / "datasets" / "kobe.toml").read_text()
