@@ -89,10 +89,15 @@ def start_interpreter(command: Sequence[str], **options: Any) -> "subprocess.Pop
     return _start(subprocess.Popen, command, options)
 
 
+def start_code(code: str, **options: Any) -> "subprocess.Popen[Any]":  # noqa: ANN401 as Popen has them
+    """Start ``python -c CODE`` as `start` does, with a fork."""
+    return _start(subprocess.Popen if _LIBC is None else _Fork, [sys.executable, "-c", code], options)
+
+
 def _start(
     kind: "type[subprocess.Popen[Any]]", command: Sequence[str], options: Mapping[str, Any]
 ) -> "subprocess.Popen[Any]":
-    return kind(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
+    return kind(command, **{"stdin": subprocess.DEVNULL, **options}, preexec_fn=end_with_parent)
 
 
 class _Fork(subprocess.Popen[AnyStr]):
@@ -226,6 +231,10 @@ def _run(request: _Request) -> None:
         sys.path[0] = str(Path(script).parent)
         sys.argv[:] = [script, *command[1:]]
         runpy.run_path(script, run_name="__main__")
+    elif command[1] == "-c":
+        sys.path[0] = request.folder
+        sys.argv[:] = ["-c"]
+        exec(command[2], {"__name__": "__main__"})  # noqa: S102 code of a test
     else:
         sys.path[0] = request.folder
         sys.argv[:] = command[2:]

@@ -34,3 +34,12 @@ def test_a_fork_ends_as_an_interpreter_does(tmp_path: Path, ending: str) -> None
         output, errors = process.communicate(timeout=60)
         ended.append((process.returncode, output, errors.splitlines()[-1:]))
     assert ended[0] == ended[1]
+
+
+def test_forked_code_imports_from_its_folder_and_reads_its_input(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import sys; word = sys.stdin.read()", encoding="utf-8")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = fork_server.start_code(
+        "import own; print(own.word); raise SystemExit(3)", cwd=tmp_path, env=environment(), text=True, **pipes
+    )
+    assert (*process.communicate("a word", timeout=60), process.returncode) == ("a word\n", None, 3)

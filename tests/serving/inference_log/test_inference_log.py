@@ -3,7 +3,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,7 +32,8 @@ from serving.inference_log.inference_log import (
     tables,
 )
 from serving.inference_log.reader import open_log, read, read_labeled, read_latest, window
-from tests.project import Checkout, completed, free_port, ok, records, run_mlflow_server, shot, wait_until
+from tests import fork_server
+from tests.project import Checkout, completed, environment, free_port, ok, records, run_mlflow_server, shot, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -169,8 +169,7 @@ def record_and_die(url: str, folder: Path, *, writer_crashes: bool) -> None:
         f"if {writer_crashes}: os.kill(recorder._writer.pid, signal.SIGKILL)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
-    assert process.returncode == -signal.SIGKILL
+    assert fork_server.start_code(script, cwd=ROOT, env=environment()).wait() == -signal.SIGKILL
     del folder
 
 

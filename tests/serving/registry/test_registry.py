@@ -1,7 +1,6 @@
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from data.paths import ROOT
 from serving import registry
 from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError, lock
 from serving.registry.versions import FORMER_TAGS
+from tests import fork_server
+from tests.project import environment
 from tests.versions import GOOD, REJECTED, Killed, LoggedModels, kill_at, promote_versions, register_without_files
 
 Register = Callable[..., str]
@@ -589,12 +590,8 @@ def elsewhere(code: str, folder: Path) -> "subprocess.Popen[str]":
     """Another process, in another folder, that uses this store."""
     head = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport mlflow\nfrom serving import registry\n"
     store = f"mlflow.set_tracking_uri({mlflow.get_tracking_uri()!r})\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", head + store + code],
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    return fork_server.start_code(
+        head + store + code, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
