@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from data.masking import masked
 from data.paths import ROOT
 from data.storage.files import sha256, size_bytes
 from data.storage.urls import project_path
+from monitor.charts.png import png
 from monitor.store import tags as store_tags
 from serving import registry
 from steps.shared.command import StepConfig
@@ -133,7 +135,10 @@ def log_records(records: Iterable[Record]) -> None:
             case Tags(values):
                 mlflow.set_tags({name: masked(value) for name, value in values.items()})
             case FigureRecord(name, figure):
-                mlflow.log_figure(figure, f"{store_tags.PLOTS}/{name}.png")
+                with tempfile.TemporaryDirectory() as folder:
+                    plot = Path(folder) / f"{name}.png"
+                    plot.write_bytes(png(figure))
+                    mlflow.log_artifact(str(plot), store_tags.PLOTS)
             case Text(file, text):
                 mlflow.log_text(text, file)
             case Artifact(path, folder) if size_bytes(path) <= MAX_COPIED_BYTES:

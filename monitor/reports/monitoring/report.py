@@ -1,7 +1,6 @@
 """Report of a monitoring run as one HTML file without scripts, external images or network access."""
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from data.schema import PROBABILITY
 from monitor.charts import palette, static
 from monitor.charts.court_rows import has_place, on_court
 from monitor.charts.drift_rows import drift_rows, sparkline
+from monitor.charts.png import png
 from monitor.charts.trust_court import trust_court
 from monitor.charts.trust_court_image import image as court_image
 from monitor.health.actions import action
@@ -142,9 +142,7 @@ def _plots(evaluation: Evaluation) -> list[tuple[str, Markup]]:
 
 
 def _image(figure: Figure, name: str) -> Markup:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
-    data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(png(figure, _DOTS_PER_INCH)).decode()
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(name, data)
 
 

@@ -17,6 +17,7 @@ from data.preparation.manifest import FILTERED, TEST, TRAIN
 from data.schema import PREDICTION, PROBABILITY
 from monitor.charts import static, trust_court, trust_court_image
 from monitor.charts.court_rows import on_court
+from monitor.charts.png import png
 from monitor.drift.training_support import Support
 from monitor.health.record import RECORD_KEYS, upgrade
 from monitor.metrics.binary import THRESHOLD
@@ -41,6 +42,7 @@ from serving import registry
 from serving.batch.in_process import ScoredError, predict
 from serving.model.packaging import predict_probability
 
+_DOTS_PER_INCH = 130
 _MAX_DECISIONS = 20
 _SAMPLE = 10
 """Rows of the table of predictions that are shown."""
@@ -120,7 +122,7 @@ def collect(store: ModelStore, chain: Chain, run_id: str, given: Given) -> Repor
     shown = {
         **_saved_plots(store, chain),
         **_new_plots(store, chain, given.sources),
-        **{name: figures.png(each) for name, each in given.drawn.items()},
+        **{name: png(each, _DOTS_PER_INCH) for name, each in given.drawn.items()},
         **given.images,
     }
     facts = PipelineFacts(
@@ -251,7 +253,7 @@ def _new_plots(store: ModelStore, chain: Chain, sources: Sources) -> dict[str, b
     def add(name: str, draw: Callable[[], Figure]) -> None:
         # A table of a person may lack what a plot shows.
         with contextlib.suppress(KobeShotError, KeyError, ValueError):
-            found[name] = figures.png(plot_texts.localize(draw()))
+            found[name] = png(plot_texts.localize(draw()), _DOTS_PER_INCH)
 
     for name, draw in _plots(chain, sources).items():
         add(name, draw)

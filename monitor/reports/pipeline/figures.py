@@ -1,7 +1,6 @@
 """The plots that the report draws from the metrics and tables of its runs."""
 
 import copy
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +35,6 @@ SPLITS = {
 }
 """Kinds of splits, with their labels."""
 
-_DOTS_PER_INCH = 130
 _MEASURES = {"log_loss": "log loss", "f1_score": "F1", split_sensitivity.SHARE: "proporção de cestas no teste"}
 _BRAZILIAN = FuncFormatter(lambda value, _: f"{value:g}".replace(".", ","))
 _COLORS = (MISSED, MADE, REFERENCE, CURRENT)
@@ -48,13 +46,6 @@ def split_label(kind: str) -> str:
     if kind == USED and dataset.test.strategy == "time":
         return "sorteada"
     return SPLITS[kind] if kind != GAME or dataset.court is not None else "por grupo"
-
-
-def png(figure: Figure) -> bytes:
-    """Convert a figure to PNG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
-    return file.getvalue()
 
 
 def resplits(studied: pd.DataFrame) -> Figure:
