@@ -33,7 +33,6 @@ from tests.evaluations import population
 from tests.project import (
     Checkout,
     completed,
-    copy_project,
     environment,
     publish,
     records,
@@ -304,10 +303,9 @@ def test_the_configuration_of_a_model_names_no_types(champions: list[Path]) -> N
 
 
 def test_the_server_starts_with_no_champion_that_was_changed_and_takes_up_none(
-    tmp_path: Path, shots: pd.DataFrame, marker: Path
+    tmp_path: Path, published: Checkout, shots: pd.DataFrame, marker: Path
 ) -> None:
-    checkout = copy_project(tmp_path / "checkout")
-    publish(checkout, shots)
+    checkout = published.copy(tmp_path / "checkout")
     before = set(checkout.folder.rglob("scoring_model.py"))
 
     def tamper() -> None:

@@ -26,7 +26,6 @@ from tests.project import (
     Checkout,
     ProductionServer,
     completed,
-    copy_project,
     end_group,
     environment,
     free_port,
@@ -40,22 +39,20 @@ from tests.project import (
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+def champion_checkout(tmp_path_factory: pytest.TempPathFactory, published: Checkout) -> Checkout:
     """A checkout with a small champion."""
-    checkout = copy_project(tmp_path_factory.mktemp("away") / "checkout")
-    publish(checkout, shots)
-    return checkout
+    return published.copy(tmp_path_factory.mktemp("away") / "checkout")
 
 
 @pytest.fixture(scope="module")
-def tracking(published: Checkout) -> Iterator[int]:
+def tracking(champion_checkout: Checkout) -> Iterator[int]:
     """The port of a tracking server of the checkout's store."""
     port = free_port()
     command = ["mlflow", "server", "--port", str(port), "--workers", "1", "--backend-store-uri"]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = fork_server.start(
-        [*command, f"sqlite:///{published.folder / 'mlflow.db'}"],
-        cwd=published.folder,
+        [*command, f"sqlite:///{champion_checkout.folder / 'mlflow.db'}"],
+        cwd=champion_checkout.folder,
         env=environment() | settings,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -96,9 +93,9 @@ def _status(server: ProductionServer) -> int:
 
 @pytest.mark.parametrize("kind", [pytest.param("silent", marks=pytest.mark.slow), "refused"])
 def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_when_it_is_back(
-    published: Checkout, shots: pd.DataFrame, line: FaultyProxy, kind: str
+    champion_checkout: Checkout, shots: pd.DataFrame, line: FaultyProxy, kind: str
 ) -> None:
-    with run_production_server(published, tracking=line.url) as server:
+    with run_production_server(champion_checkout, tracking=line.url) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
         with LoadProbe(server.url, {name: float(str(value)) for name, value in shot().items()}) as probe:
             line.silence() if kind == "silent" else line.refuse()
@@ -113,7 +110,7 @@ def test_a_registry_that_is_away_costs_no_worker_and_no_request_and_is_followed_
             assert server.output.read_text().count("registry does not respond") == 1
             line.open()
             wait_until(lambda: "responds again" in server.output.read_text(), "the server to log it")
-            publish(published, shots, strength=0.5)
+            publish(champion_checkout, shots, strength=0.5)
             before = requests.get(f"{server.url}/model", timeout=5).json()["version"]
             wait_until(lambda: _version(server) != before, "the promotion to reach the workers")
         assert probe.failed == 0
@@ -127,10 +124,10 @@ def _version(server: ProductionServer) -> str:
     return response.headers["X-Model-Version"]
 
 
-def test_a_start_without_a_registry_ends_with_a_message(published: Checkout) -> None:
+def test_a_start_without_a_registry_ends_with_a_message(champion_checkout: Checkout) -> None:
     with black_hole() as place:
         command = ["python", "-m", "serving.server", "--port", str(free_port())]
-        ended = published.command(*command, MLFLOW_TRACKING_URI=f"http://u:secret@{place}")
+        ended = champion_checkout.command(*command, MLFLOW_TRACKING_URI=f"http://u:secret@{place}")
     assert ended.returncode == 1
     assert f"http://u:***@{place}" in ended.stderr.replace("\n", "")
     assert "Traceback" not in ended.stderr
@@ -138,9 +135,9 @@ def test_a_start_without_a_registry_ends_with_a_message(published: Checkout) -> 
 
 
 @pytest.mark.parametrize("module", ["steps.preparacao", "monitor.retraining.history"])
-def test_a_command_without_its_tracking_server_ends_with_a_message(published: Checkout, module: str) -> None:
+def test_a_command_without_its_tracking_server_ends_with_a_message(champion_checkout: Checkout, module: str) -> None:
     with black_hole() as place:
-        ended = published.command("python", "-m", module, MLFLOW_TRACKING_URI=f"http://{place}")
+        ended = champion_checkout.command("python", "-m", module, MLFLOW_TRACKING_URI=f"http://{place}")
     assert ended.returncode == 1
     assert "no response within" in ended.stderr.replace("\n", " ")
     assert "Traceback" not in ended.stderr
@@ -173,11 +170,11 @@ def test_the_start_of_a_deployment_without_its_tracking_server_ends_with_a_messa
     assert "no response within" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_the_start_minds_sigterm_while_it_waits_for_a_registry(published: Checkout, tmp_path: Path) -> None:
+def test_the_start_minds_sigterm_while_it_waits_for_a_registry(champion_checkout: Checkout, tmp_path: Path) -> None:
     with black_hole() as place, (tmp_path / "log").open("wb") as log:
         process = fork_server.start(
             [sys.executable, "-m", "serving.server", "--port", "0"],
-            cwd=published.folder,
+            cwd=champion_checkout.folder,
             env=environment() | {"MLFLOW_TRACKING_URI": f"http://{place}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "600"},
             stdout=log,
             stderr=log,
@@ -192,9 +189,11 @@ def _listens(number: int) -> bool:
     return any(found.status == psutil.CONN_LISTEN for found in psutil.Process(number).net_connections("tcp"))
 
 
-def test_a_worker_is_replaced_though_the_run_of_its_version_is_gone(published: Checkout, tmp_path: Path) -> None:
-    with run_production_server(published, workers=1) as server:
-        models = published.folder / "mlruns" / "published"
+def test_a_worker_is_replaced_though_the_run_of_its_version_is_gone(
+    champion_checkout: Checkout, tmp_path: Path
+) -> None:
+    with run_production_server(champion_checkout, workers=1) as server:
+        models = champion_checkout.folder / "mlruns" / "published"
         hidden = models.rename(tmp_path / "hidden")
         try:
             (worker,) = server.workers()
@@ -206,14 +205,14 @@ def test_a_worker_is_replaced_though_the_run_of_its_version_is_gone(published: C
 
 
 def test_health_is_that_of_the_whole_server_and_a_version_whose_files_are_gone_is_fetched_again(
-    published: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    champion_checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    with run_production_server(published, workers=2) as server:
+    with run_production_server(champion_checkout, workers=2) as server:
         wait_until(lambda: "Serving" in server.output.read_text(), "every worker to be ready")
-        models = published.folder / "mlruns" / "published"
+        models = champion_checkout.folder / "mlruns" / "published"
         for damage in ("gone", "empty"):
             assert _status(server) == requests.codes.ok
             hidden = models.rename(tmp_path / "hidden")

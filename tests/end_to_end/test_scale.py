@@ -26,7 +26,6 @@ from tests.project import (
     end_group,
     environment,
     ok,
-    publish,
     wait_until,
 )
 from tests.spark import needs_java
@@ -55,11 +54,9 @@ def applied(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Ch
 
 
 @pytest.fixture(scope="module")
-def scorer(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+def scorer(tmp_path_factory: pytest.TempPathFactory, published: Checkout) -> Checkout:
     """A checkout with a champion, and nothing else."""
-    checkout = copy_project(tmp_path_factory.mktemp("scorer"))
-    publish(checkout, shots)
-    return checkout
+    return published.copy(tmp_path_factory.mktemp("scorer") / "checkout")
 
 
 def make_table(rows: int, seed: int = 3) -> pd.DataFrame:

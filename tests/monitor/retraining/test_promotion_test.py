@@ -311,10 +311,10 @@ def test_rows_without_a_label_are_an_error(rows: pd.DataFrame) -> None:
         evaluated_challenger(unknown, true_probability(unknown), baseline=np.full(10, 0.4))
 
 
-def share_passed(table: pd.DataFrame, *, challenger: float, champion: float) -> float:
+def share_passed(table: pd.DataFrame, *, challenger: float, champion: float, seeds: int = SEEDS) -> float:
     """Share of seeds in which a challenger passes; both predict the true P(made) with noise of a standard deviation."""
     passed = 0
-    for seed in range(SEEDS):
+    for seed in range(seeds):
         stream = np.random.default_rng(seed)
         made = stream.uniform(0.05, 0.95, ROWS)
         rows = table.assign(**{TARGET: (stream.random(ROWS) < made).astype(float)})
@@ -322,7 +322,7 @@ def share_passed(table: pd.DataFrame, *, challenger: float, champion: float) -> 
         passed += evaluate_challenger(
             rows, first, second, np.full(ROWS, 0.5), dataset=default(), champion_name=NAME, seed=seed
         ).result.passed
-    return passed / SEEDS
+    return passed / seeds
 
 
 def test_an_equal_challenger_passes_at_the_nominal_false_positive_rate(alike: pd.DataFrame) -> None:
@@ -331,7 +331,8 @@ def test_an_equal_challenger_passes_at_the_nominal_false_positive_rate(alike: pd
 
 def test_a_clearly_better_challenger_passes(alike: pd.DataFrame) -> None:
     table = alike.assign(period=np.arange(ROWS) % 3 + 1.0, playoffs=np.arange(ROWS) % 4 // 3)
-    assert share_passed(table, challenger=0.05, champion=0.25) >= 0.95
+    # Six slices make a test slow, and all of them pass.
+    assert share_passed(table, challenger=0.05, champion=0.25, seeds=60) >= 0.95
 
 
 def test_a_worse_challenger_never_passes(alike: pd.DataFrame) -> None:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -13,7 +12,6 @@ from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
 from serving import registry
 from serving.registry import StoreError
-from tests.project import Checkout, publish
 from tests.versions import promote_versions
 
 READS = (
@@ -117,10 +115,9 @@ def test_a_broken_store_is_reported(read: object, store: str) -> None:
         read()
 
 
-def test_versions_carry_aliases_stage_gate_and_promotions(store: str, shots: pd.DataFrame) -> None:
-    checkout = Checkout(Path(store.removeprefix("sqlite:///")).parent)
-    publish(checkout, shots)
-    publish(checkout, shots)
+@pytest.mark.usefixtures("store")
+def test_versions_carry_aliases_stage_gate_and_promotions() -> None:
+    promote_versions(2)
     MlflowClient().set_model_version_tag(registry.MODEL, "2", "test_log_loss", "0.671")
     registry.roll_back("a check")
     table = listings.versions_table(current_store()).set_index("version")

@@ -1,6 +1,7 @@
 """Where the monitor's tables, models and runs come from: tables, scored, candidates, shots and operation."""
 
 import io
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,8 +86,9 @@ def raw() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, raw: pd.DataFrame) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory, raw: pd.DataFrame, empty_database: Path) -> World:
     folder = tmp_path_factory.mktemp("world")
+    shutil.copy(empty_database, folder / "mlflow.db")
     pipeline = publish(Checkout(folder), raw)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     found = World(folder, client.get_experiment_by_name("published").experiment_id, pipeline)

@@ -42,11 +42,13 @@ def pipeline(shots: pd.DataFrame, table: pd.DataFrame) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, table: pd.DataFrame) -> Path:
+def logged(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path, pipeline: Pipeline, table: pd.DataFrame
+) -> Path:
     """Folder of a logged model."""
     folder = tmp_path_factory.mktemp("model")
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db')}")
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("model", artifact_location=str(folder / "artifacts")))
     with mlflow.start_run():
         info = log_scoring_model(pipeline, table.head(3), threshold=0.5, metadata={"model_id": "lr"})

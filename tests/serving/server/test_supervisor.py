@@ -47,20 +47,17 @@ from tests.project import (
 
 
 @pytest.fixture(scope="module")
-def champion_checkout(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+def champion_checkout(tmp_path_factory: pytest.TempPathFactory, published: Checkout) -> Checkout:
     """A checkout with a small champion, for servers that are started one after the other."""
-    checkout = copy_project(tmp_path_factory.mktemp("champion") / "checkout")
-    publish(checkout, shots)
-    return checkout
+    return published.copy(tmp_path_factory.mktemp("champion") / "checkout")
 
 
 @pytest.fixture(scope="module")
 def following(
-    tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame
+    tmp_path_factory: pytest.TempPathFactory, published: Checkout
 ) -> Iterator[tuple[Checkout, ProductionServer]]:
     """A checkout with a small champion, and its running server, which follows what the tests promote."""
-    checkout = copy_project(tmp_path_factory.mktemp("following") / "checkout")
-    publish(checkout, shots)
+    checkout = published.copy(tmp_path_factory.mktemp("following") / "checkout")
     with run_production_server(checkout) as server:
         yield checkout, server
 
