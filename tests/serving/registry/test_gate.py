@@ -57,6 +57,15 @@ def test_predictions_that_hardly_differ_are_constant(spread: float, *, constant:
     assert f"P(made) is {made.min():.5f} to {made.max():.5f} for all 1,000 rows" in describe_constant(made)
 
 
+def test_the_interval_of_very_many_rows_is_that_of_the_resampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    resampled = paired_bootstrap(*losses(0, 1), seed=0)
+    monkeypatch.setattr(gate, "_MAX_RESAMPLED", ROWS - 1)
+    found = paired_bootstrap(*losses(0, 1), seed=0)
+    width = resampled.high - resampled.low
+    assert found.low != resampled.low
+    assert [found.low, found.high] == pytest.approx([resampled.low, resampled.high], abs=0.1 * width)
+
+
 def test_an_equal_model_does_not_pass() -> None:
     loss, _ = losses(0, 1)
     assert not gate.compare(loss, loss, reference_name="itself", seed=0).passed
