@@ -56,6 +56,7 @@ ORIGINS = (TRAFFIC, WHAT_IF, UPLOAD, PROBE)
 table, or a probe of the server."""
 
 _logger = logging.getLogger("kobe_shot.inference_log")
+_as_json = json.JSONEncoder(check_circular=False).encode
 _MAGIC = b"KIL1"
 _HEADER = struct.Struct("<4sQ")
 _REQUEST = struct.Struct("<dQHH?")
@@ -509,7 +510,7 @@ def _packed(request: Request) -> list[bytes]:
         # At the end, where 0.1.0 reads nothing: its writer may find this spool, and this one a spool of 0.1.0.
         body.append(request.origin.encode())
     if request.texts:
-        body.append(b"\0" + json.dumps({place: list(texts) for place, texts in request.texts.items()}).encode())
+        body.append(b"\0" + _as_json(dict(request.texts)).encode())
     return [_HEADER.pack(_MAGIC, sum(map(len, body))), *body]
 
 

@@ -358,18 +358,18 @@ class Encoder:
         unseen: dict[str, int] = {}
         for place, found in texts.items():
             codes = self._codes.get(place)
-            unknown = float("nan") if codes is None else len(codes)
-            numbers = [_days(text) if codes is None else codes.get(text, unknown) for text in found]
-            if any(number != number for number in numbers):  # noqa: PLR0124 only NaN differs from itself
-                return None
             for row in rows:
-                if row[place] != row[place]:
+                # Only NaN differs from itself.
+                if (cell := row[place]) != cell:
                     continue
-                row[place] = numbers[int(row[place])]
-                if row[place] == unknown:
+                text = found[int(cell)]
+                number = _days(text) if codes is None else codes.get(text)
+                if number is None and codes is not None and place not in self._refusing:
+                    number = len(codes)
                     unseen[self.names[place]] = unseen.get(self.names[place], 0) + 1
-            if place in self._refusing and self.names[place] in unseen:
-                return None
+                if number is None or number != number:  # noqa: PLR0124
+                    return None
+                row[place] = number
         return np.array(rows), unseen
 
     def shown(self, place: int, number: float) -> object:

@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -45,8 +44,7 @@ _ORIGIN = ORIGIN_HEADER.lower().encode()
 _ACCEPTS_ARROW = re.compile(re.escape(request_parsing.ARROW.encode()) + rb"(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What is sent back, and what was scored for it."""
 
     status: int

@@ -284,23 +284,24 @@ def _mixed_few(
     form: _Form, places: list[int], features: Features
 ) -> tuple[npt.NDArray[np.float64], dict[int, Sequence[str]]] | None:
     """As `_mixed` has it, with one array for all columns of few rows; None if a cell is wrong."""
-    texts: dict[int, Sequence[str]] = {}
-    table: list[Sequence[Any]] = []
-    columns = iter(zip(*form.rows([place for place in places if place >= 0]), strict=True))
-    for number, (name, place) in enumerate(zip(features.names, places, strict=True)):
-        cells: Sequence[Any] = next(columns) if place >= 0 else [None] * form.length
-        if name in features.texts:
-            column = TextColumn()
-            cells = [column.place(cell) for cell in cells]
-            if any(cell is None for cell in cells):
+    rows = form.rows([place for place in places if place >= 0])
+    # Copies: an error shows the cells that were sent.
+    if -1 in places:
+        table = [[next(cells) if place >= 0 else None for place in places] for cells in map(iter, rows)]
+    else:
+        table = [[*row] for row in rows]
+    columns = {number: TextColumn() for number, name in enumerate(features.names) if name in features.texts}
+    for row in table:
+        for number, column in columns.items():
+            row[number] = place = column.place(row[number])
+            if place is None:
                 return None
-            texts[number] = column.found
-        table.append(cells)
     try:
         values = np.array(table, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-    return (np.ascontiguousarray(values.T), texts) if values.shape == (len(table), form.length) else None
+    texts: dict[int, Sequence[str]] = {number: column.found for number, column in columns.items()}
+    return (values, texts) if values.shape == (form.length, len(places)) else None
 
 
 def _doubles(cells: Sequence[object]) -> npt.NDArray[np.float64] | None:

@@ -152,21 +152,21 @@ class TextColumn:
         if cell is None or cell == "" or cell != cell:  # noqa: PLR0124 only NaN differs from itself
             return np.nan
         text = cell if type(cell) is str else _text_of(cell)
-        if text is None or len(text) > MAX_TEXT:
+        if text is None:
             return None
         place = self._places.get(text)
-        if place is None:
-            if not _is_storable(text):
-                return None
+        if place is None and _is_storable(text):
             place = self._places[text] = float(len(self.found))
             self.found.append(text)
         return place
 
 
 def _is_storable(text: str) -> bool:
-    """Whether any database takes a string: PostgreSQL takes no NUL, and none a part of a surrogate pair."""
+    """Whether a string is short, and any database takes it: PostgreSQL no NUL, and none a part of a surrogate pair."""
+    if len(text) > MAX_TEXT or "\0" in text:
+        return False
     try:
-        return b"\0" not in text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
 

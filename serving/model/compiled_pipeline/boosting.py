@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from .compiler import Columns, Compiler, NotCompilableError, Predict, Transform, require
 
@@ -19,7 +18,9 @@ MAX_BYTES = 64 << 20
 """Memory that the masks of a model may take."""
 _ZERO = float(np.float32(1e-35))
 """LightGBM takes what is no farther from 0 for 0."""
-_WORD = 64
+_SHORT_WORD = 32
+_MANTISSA_BITS, _EXPONENT_OF_1 = 52, 1023
+"""Of a double."""
 
 
 class Split(NamedTuple):
@@ -64,11 +65,13 @@ class Ensemble:
     """
 
     def __init__(self, trees: Sequence[Any], start: float) -> None:
-        self._start = start
         splits_of: defaultdict[int, list[tuple[Any, int]]] = defaultdict(list)
         leaves = [[*_leaves(tree)] for tree in trees]
-        self._words = -(-max(map(len, leaves)) // _WORD)
-        width = self._words * _WORD
+        most = max(map(len, leaves))
+        self._word: type[np.unsignedinteger[Any]] = np.uint32 if most <= _SHORT_WORD else np.uint64
+        bits = 8 * self._word().itemsize
+        self._words = -(-most // bits)
+        width = self._words * bits
         for number, tree in enumerate(trees):
             _note_splits(tree, number * width, splits_of)
         self._values = np.zeros((len(trees), width))
@@ -76,7 +79,10 @@ class Ensemble:
         for number, found in enumerate(leaves):
             self._values[number, : len(found)] = found
             self._all |= (1 << len(found)) - 1 << number * width
-        self._first = np.arange(len(trees)) * width
+        # The sum is that of these alone then, in the same order.
+        self._values[0] += start
+        # The exponent of 1 is that of the first leaf.
+        self._first = np.arange(len(trees)) * width - _EXPONENT_OF_1
         self._size = len(trees) * width // 8
         masks = sum(len(_decisions(splits)) + 2 for splits in splits_of.values())
         if masks * self._size > MAX_BYTES:
@@ -98,15 +104,16 @@ class Ensemble:
             left &= masks[bisect_left(thresholds, cell)] if cell == cell else nan_mask  # noqa: PLR0124 only NaN differs
         for place, masks_of, other_mask in self._categorical:
             left &= masks_of.get(row[place], other_mask)
-        bits = np.frombuffer(left.to_bytes(self._size, "little"), dtype=np.uint64)
+        bits = np.frombuffer(left.to_bytes(self._size, "little"), dtype=self._word)
         first = self._first
         if self._words > 1:
             bits = bits.reshape(-1, self._words)
             word = (bits != 0).argmax(axis=1)
-            bits, first = bits[np.arange(len(bits)), word], first + word * _WORD
+            bits, first = bits[np.arange(len(bits)), word], first + word * 8 * bits.itemsize
         # The lowest bit alone is a power of 2.
-        exits = np.frexp((bits & (~bits + np.uint64(1))).astype(np.float64))[1]
-        return sum(self._values.take(first + exits - 1).tolist(), self._start)
+        exponents = (bits & np.negative(bits)).astype(np.float64).view(np.int64) >> _MANTISSA_BITS
+        # Unlike `sum` of NumPy, in the order of the trees.
+        return float(np.add.accumulate(self._values.take(first + exponents))[-1])
 
     def _masks(self, splits: Sequence[tuple[Split, int]]) -> tuple[list[float], list[int], int]:
         """Thresholds of a column; what is left above the first ones of them, by their number, and for NaN."""
@@ -167,8 +174,8 @@ def hist_gradient_boosting(compiler: Compiler, model: Any, columns: Columns) -> 
     grown = [_hist_tree(compiler, predictor, known, columns) for (predictor,) in model._predictors]  # noqa: SLF001
     total = Ensemble(grown, float(np.ravel(model._baseline_prediction)[0]))  # noqa: SLF001
     if transform is None:
-        return lambda row: float(expit(total(row)))
-    return lambda row: float(expit(total(transform(row))))
+        return lambda row: 1.0 / (1.0 + math.exp(-total(row)))
+    return lambda row: 1.0 / (1.0 + math.exp(-total(transform(row))))
 
 
 def _preprocessor(compiler: Compiler, transformer: Any, columns: Columns) -> tuple[Transform, Columns]:  # noqa: ANN401
@@ -179,7 +186,7 @@ def _preprocessor(compiler: Compiler, transformer: Any, columns: Columns) -> tup
     assert encode is not None  # noqa: S101 an encoder changes its cells
 
     def transform(row: Sequence[Any]) -> Sequence[Any]:
-        return [*encode([row[place] for place in first]), *(row[place] for place in second)]
+        return [*encode([row[place] for place in first]), *[row[place] for place in second]]
 
     return transform, [*made, *(columns[place] for place in second)]
 

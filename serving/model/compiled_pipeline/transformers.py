@@ -118,14 +118,14 @@ def _encoder(_: Compiler, encoder: Any, columns: Columns) -> tuple[Transform | N
     def transform(row: Sequence[float]) -> Sequence[float]:
         cells: list[float] = []
         for value, lookup in zip(row, lookups, strict=True):
-            cells += lookup(value)
+            cells += lookup[value]
         return cells
 
     return transform, [None] * start
 
 
-class _Lookup:
-    """The cells that an encoder gives for each value of one column of numbers.
+class _Lookup(dict[float, tuple[float, ...]]):
+    """The cells that an encoder gives for each value of one column of numbers: of its categories, and of any other.
 
     Parameters
     ----------
@@ -147,14 +147,14 @@ class _Lookup:
             raise NotCompilableError(message)
         self._encoder, self._place, self._slice = encoder, place, cells
         known = [one for one in encoder.categories_[place].tolist() if not is_nan(one)]
-        self._cells = dict(zip(known, self._encoded(known), strict=True)) if known else {}
+        super().__init__(zip(known, self._encoded(known) if known else (), strict=True))
         self._unseen, self._nan = (
             self._encoded_if_allowed(max(known, default=0) + 1.5),
             self._encoded_if_allowed(math.nan),
         )
 
-    def __call__(self, value: float) -> tuple[float, ...]:
-        found = self._cells.get(value) or (self._nan if is_nan(value) else self._unseen)
+    def __missing__(self, value: float) -> tuple[float, ...]:
+        found = self._nan if is_nan(value) else self._unseen
         if found is None:
             message = f"{type(self._encoder).__name__} knows no {value}"
             raise ValueError(message)

@@ -116,6 +116,9 @@ OF_NUMBERS: dict[str, Pipeline] = {
     "gradient boosting from zero": make_pipeline(GradientBoostingClassifier(n_estimators=5, init="zero")),
     "gradient boosting on histograms": make_pipeline(StandardScaler(), HistGradientBoostingClassifier(**BOOSTING)),
     "lightgbm": make_pipeline(StandardScaler(), LGBMClassifier(n_estimators=25, verbose=-1, n_jobs=1, random_state=0)),
+    "lightgbm of 50 leaves": make_pipeline(
+        LGBMClassifier(n_estimators=8, num_leaves=50, min_child_samples=2, verbose=-1, n_jobs=1, random_state=0)
+    ),
     "lightgbm of many leaves": make_pipeline(
         LGBMClassifier(n_estimators=8, num_leaves=200, min_child_samples=2, verbose=-1, n_jobs=1, random_state=0)
     ),
@@ -278,6 +281,6 @@ def test_a_form_that_differs_is_not_served(monkeypatch: pytest.MonkeyPatch, fitt
 def test_too_large_a_boosting_is_not_compiled(
     monkeypatch: pytest.MonkeyPatch, fitted: Callable[[str], Pipeline]
 ) -> None:
-    monkeypatch.setattr("serving.model.compiled_pipeline.boosting.MAX_BYTES", 20_000)
+    monkeypatch.setattr("serving.model.compiled_pipeline.boosting.MAX_BYTES", 10_000)
     with pytest.raises(NotCompilableError, match="more than 0 MiB"):
         CompiledPipeline(fitted("gradient boosting on histograms"), NAMES)
