@@ -153,7 +153,7 @@ def _monitor_pages(page: Page, url: str) -> None:
     page.driver.get(url)
     for name, link, tab, wanted, height in (
         ("monitor-overview", "Today", "", "[data-testid=stMetricValue]", 1000),
-        ("monitor-shot-chart", "Court", "", ".plain-table", 1200),
+        ("monitor-shot-chart", "Court", "", "[data-testid=stDownloadButton]", 1000),
         ("monitor-drift", "Why", "Inputs", ".drift", 900),
         ("monitor-retraining", "Champions", "", _PLOT, 1000),
     ):

@@ -161,12 +161,13 @@ def test_what_the_model_is_has_its_sections_and_no_path_of_the_machine(card: Mod
         {"Python": "3.11.7"}, 1_234, {"ROC curve": "plots/card_roc.png"},
         "its compiled form: tree; largest difference 0 on 9 rows",
     )  # fmt: skip
-    text = render(replace(card, facts=facts, command=COMMAND))
+    text = render(replace(card, facts=facts, command=COMMAND, data=data(source="folder", url="/home/ana/raw")))
     for expected in (
         "| Owner | Ana |", "StandardScaler --> DecisionTreeClassifier", "|--- lat <= 1",
         "| A single row is scored by | its compiled form: tree; largest difference 0 on 9 rows |",
         "Python 3.11.7", "1,234 bytes", "![ROC curve](plots/card_roc.png)",
-        "Ethical considerations", "mlflow run . -e main -P dataset=DESCRIPTION -P source=FOLDER -P seed=1",
+        "Ethical considerations", "Source: `folder`.",
+        "mlflow run . -e main -P dataset=DESCRIPTION -P source=FOLDER -P seed=1",
     ):  # fmt: skip
         assert expected in text
     assert "/home" not in text
@@ -356,7 +357,7 @@ def test_hostile_names_neither_break_a_table_nor_become_html(
     card: ModelCard, write: Callable[[ModelCard], str]
 ) -> None:
     hostile = "a|b `c` ```\n| d | <script>alert(1)</script> **e** [f](javascript:g) $h$"
-    source = data(source=hostile, url=hostile, sha256={hostile: "a" * 64}, labels=1, labels_until=hostile)
+    source = data(source=hostile, url=f"https://{hostile}", sha256={hostile: "a" * 64}, labels=1, labels_until=hostile)
     changed = replace(card, name=hostile, model=hostile, data=source, command=f"mlflow run . -P source='{hostile}'")
     markdown = write(changed)
     assert "<script>" not in MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
