@@ -4,6 +4,7 @@ Every page, chart, report and image shows a metric by its entry here. Names of r
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -206,15 +207,15 @@ def metric_name(name: str) -> MetricName:
     return MetricName(_readable(name))
 
 
-def readable(text: str) -> str:
-    """A sentence with the labels of metrics and columns instead of their names in tables.
+def readable(text: str, translate: Callable[[str], str] = str) -> str:
+    """A sentence with the labels of metrics and columns instead of their names in tables; columns are translated.
 
     Examples
     --------
     >>> readable("roc_auc is worse by 18%; shot_distance PSI 8.15")
     'ROC AUC is worse by 18%; shot distance PSI 8.15'
     """
-    return _raw_names(current().feature_names).sub(lambda found: _within_sentence(found.group()), text)
+    return _raw_names(current().feature_names).sub(lambda found: _within_sentence(found.group(), translate), text)
 
 
 def column_name(name: str, *, unit: bool = False) -> str:
@@ -250,8 +251,8 @@ def _inner(column: str) -> str:
     return _lowered(column_name(column))
 
 
-def _within_sentence(name: str) -> str:
-    return _lowered(KNOWN[name].label if name in KNOWN else column_name(name))
+def _within_sentence(name: str, translate: Callable[[str], str]) -> str:
+    return _lowered(KNOWN[name].label if name in KNOWN else translate(column_name(name)))
 
 
 def _lowered(label: str) -> str:

@@ -120,7 +120,7 @@ def _version_row(row: Mapping[Hashable, Any]) -> dict[str, str]:
         _("Version"): str(row["version"]),
         _("Stage and aliases"): names or "-",
         _("Model"): widgets.model_label(str(row["model"])),
-        _("Gate"): f"{_(str(row['gate']))}\n{readable(str(row['gate_reason']))}",
+        _("Gate"): f"{_(str(row['gate']))}\n{readable(str(row['gate_reason']), _)}",
         _("Log loss on the test set"): metric_name("log_loss").format(loss) if loss == loss else "-",  # noqa: PLR0124
         _("Promotions"): str(row["promotions"]),
         _("Registered (UTC)"): f"{row['created']:%Y-%m-%d %H:%M}" if row["created"] == row["created"] else "-",

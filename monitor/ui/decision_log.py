@@ -78,7 +78,7 @@ def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str, *, 
 
 def _row(decision: RetrainingDecision) -> dict[str, str]:
     trigger = f" ({sentence(decision.trigger)})" if decision.trigger else ""
-    mode = "" if decision.mode == "auto" else _(decision.mode.replace("_", " "))
+    mode = "" if decision.mode == "auto" else decision.mode.replace("_", " ")
     new = f"{decision.new_labels:,} {_('new')}"
     return {
         _("Number"): str(decision.number),
@@ -87,7 +87,7 @@ def _row(decision: RetrainingDecision) -> dict[str, str]:
         _("Outcome"): _(decision.outcome) if calendar.acted(decision) else "-",
         _("Champion"): decision.champion or "-",
         _("Challenger"): decision.challenger or "-",
-        _("Reasons"): "\n".join(map(readable, decision.reasons)),
+        _("Reasons"): "\n".join(readable(reason, _) for reason in decision.reasons),
         _("Labels"): f"{decision.labels:,}\n{new}",
     }
 
@@ -127,7 +127,7 @@ def _show(decision: RetrainingDecision, store: ModelStore, *, is_shown_above: bo
 
 def _show_reasons(decision: RetrainingDecision) -> None:
     st.markdown(
-        "\n".join(f"- {widgets.plain(sentence(readable(reason)))}" for reason in decision.reasons)
+        "\n".join(f"- {widgets.plain(sentence(readable(reason, _)))}" for reason in decision.reasons)
         or _("No reason is logged.")
     )
     if calendar.acted(decision) and decision.outcome_reason:
@@ -157,7 +157,7 @@ def _show_details(record: Mapping[str, Any]) -> None:
         {
             "precondition": _text(each.get("name")),
             "status": _status(_MET, each.get("met")),
-            "summary": readable(_text(each.get("summary"))),
+            "summary": readable(_text(each.get("summary")), _),
         }
         for each in _listed(record, "preconditions")
     ]
@@ -169,7 +169,7 @@ def _show_details(record: Mapping[str, Any]) -> None:
             "log loss": _metric("log_loss", each.get("log_loss")),
             "F1": _metric("f1_score", each.get("f1_score")),
             "skill score": _metric("log_loss_skill", each.get("skill")),
-            "breaches": readable(_text(each.get("breaches"))) or "none",
+            "breaches": readable(_text(each.get("breaches")), _) or "none",
         }
         for each in _listed(record, "windows")
     ]
@@ -196,13 +196,13 @@ def show_promotion_test(promotion_test: Mapping[str, Any], key: str) -> None:
     passed = _status({True: "passed", False: "failed"}, promotion_test.get("passed"))
     criteria = [
         {
-            "criterion": readable(_text(each.get("name"))),
+            "criterion": readable(_text(each.get("name")), _),
             "rows": _number(each.get("rows")),
             "challenger's log loss": _metric("log_loss", each.get("log_loss")),
             "baseline's log loss": _metric("log_loss", each.get("reference_log_loss")),
             "difference": _difference(each),
             "result": _text(each.get("result")),
-            "summary": readable(_text(each.get("summary"))),
+            "summary": readable(_text(each.get("summary")), _),
         }
         for each in _listed(promotion_test, "criteria")
     ]
@@ -221,7 +221,7 @@ def _show_table(title: str, rows: list[dict[str, str]], widths: Sequence[int], k
 
 
 def _with_details(summary: object, details: object) -> str:
-    return "\n".join(filter(None, (readable(_text(summary)), readable(_text(details)))))
+    return "\n".join(filter(None, (readable(_text(summary), _), readable(_text(details), _))))
 
 
 def _difference(criterion: Mapping[str, Any]) -> str:

@@ -109,7 +109,7 @@ def _show_group(group: str, title: str, checks: list[dict[str, str]]) -> None:
             {
                 _("check"): f"{check['code']} {_(check['title'])}",
                 _("result"): f"{_MARKS[check['status']]} {_(check['status'])}",
-                _("summary"): "\n".join(readable(check[name]) for name in ("message", "details") if check[name]),
+                _("summary"): "\n".join(readable(check[name], _) for name in ("message", "details") if check[name]),
             }
             for check in checks
         ]

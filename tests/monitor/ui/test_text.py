@@ -12,7 +12,7 @@ from data.paths import ROOT
 from monitor import portuguese
 from monitor.health.checks import ALL_CHECKS
 from monitor.metrics.binary import METRICS
-from monitor.metrics.names import KNOWN, metric_name
+from monitor.metrics.names import KNOWN, metric_name, readable
 from monitor.ui import text
 from monitor.ui.text import read
 
@@ -103,6 +103,22 @@ def test_the_titles_of_checks_are_those_of_the_report(monkeypatch: pytest.Monkey
     assert {code: text._(title) for code, title in titles.items()} == {
         code: portuguese.check_title(code, title) for code, title in titles.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("2 of 6 features have drifted, shot_distance most: shifted by 15 feet", "a maior é distância do arremesso:"),
+        ("champion version 1, all rows", "campeão versão 1, todos os registros"),
+        ("858 made and 1,848 missed rows; 30 of each are needed", "858 convertidos e 1.848 errados"),
+        ("zone Paint: log loss 0.6, champion version 1 0.5 on 9 rows, significantly worse", "significativamente pior"),
+    ],
+)
+def test_what_a_run_holds_is_translated_with_the_names_of_its_columns(
+    monkeypatch: pytest.MonkeyPatch, message: str, expected: str
+) -> None:
+    monkeypatch.setattr(text, "language", lambda: "pt")
+    assert expected in text.sentence(readable(message, text._))
 
 
 def test_the_meaning_of_every_metric_is_translated() -> None:
