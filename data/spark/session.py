@@ -227,6 +227,7 @@ def _start(master: str) -> "SparkSession":
             raise SparkError(message) from error
     for name in ("py4j", "SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_not_of_py4j)
     context.setLogLevel("OFF")
     _stop_at_exit()
     _wait_for_workers(context)
@@ -235,6 +236,11 @@ def _start(master: str) -> "SparkSession":
     sys.path[:] = path
     info("Spark", f"{context.version} at {context.master}, {context.defaultParallelism} cores")
     return SparkSession(context)
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    """Hide the stack trace of a lost connection, which py4j gives to the root logger; `translate_errors` reports it."""
+    return record.module != "java_gateway"
 
 
 def _running() -> "SparkContext | None":

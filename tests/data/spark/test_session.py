@@ -1,4 +1,5 @@
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,16 @@ def test_an_unreachable_master_raises_and_the_running_session_stays(spark: "Spar
     with pytest.raises(SparkError, match=r"No Spark master responds at spark://127.0.0.1:1"):
         session("spark://127.0.0.1:1")
     assert spark.range(3).count() == 3
+
+
+@needs_java
+@pytest.mark.usefixtures("spark")
+@pytest.mark.parametrize(("file", "logged"), [("py4j/java_gateway.py", 0), ("steps/main.py", 1)])
+def test_a_connection_to_java_that_is_lost_is_logged_without_a_stack_trace(
+    caplog: pytest.LogCaptureFixture, file: str, logged: int
+) -> None:
+    exec(compile("logging.exception('Exception while sending command.')", file, "exec"), {"logging": logging})  # noqa: S102
+    assert len(caplog.records) == logged
 
 
 @pytest.mark.slow
