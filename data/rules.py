@@ -43,7 +43,7 @@ def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] =
         conditions = _number_violations(column, value, needed=needed) if is_number else []
         if not is_number and needed:
             conditions.append(value.isnull())
-        if column.kind == "date" and (column.role == "feature" or needed):
+        if column.kind == "date" and (column.role in {"feature", "time"} or needed):
             conditions.append(~value.cast("string").re_search(_DATE))
         if column.allowed and not is_number:
             conditions.append(~value.cast("string").isin(column.allowed))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from data.datasets.description import LABELS, RESERVED, Kind, Role, folded
 from data.errors import DatasetError
 from data.storage.column_names import is_index
+from data.storage.dates import DateReader
 from data.storage.tables import TableReader
 
 SAMPLE_ROWS = 100_000
@@ -36,7 +37,6 @@ _OTHER_DATE = r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}([T ].*)?"
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TIME = re.compile(r"(.*_)?(time|timestamp|ts|at|epoch|unix|date|datetime|created|updated|when|on)(_(utc|ms|us|ns|s))?")
 _DIGITS, _LEADING_ZERO, _MAX_DIGITS = r"\d+", r"0\d+", 18
-_MAX_DAY, _MONTHS = 31, 12
 _ISO = "2013-10-29"
 _SINCE_1970 = "since 1970"
 _MIN_IN_ORDER = 0.99
@@ -161,9 +161,10 @@ def _guess(name: str, raw_name: str, column: pa.ChunkedArray) -> Guess:
     if is_text:
         texts = values.dropna().astype(str).str.strip()
         values = texts[~texts.str.lower().isin(_NULLS)]
-        if len(values) and values.str.fullmatch(_DATE).all():
-            reason = f"dates, {values.min()[:10]} to {values.max()[:10]}"
-            return Guess(name, raw_name, "feature", "date", (reason,), values, column.length() - len(values))
+        dates = _dates(values)
+        if len(dates) and dates.str.fullmatch(_DATE).all():
+            reason = f"dates, {dates.min()[:10]} to {dates.max()[:10]}"
+            return Guess(name, raw_name, "feature", "date", (reason,), dates, column.length() - len(dates))
         numbers = pd.to_numeric(values.str.replace(r"^([+-]?\d*),(\d+)$", r"\1.\2", regex=True), errors="coerce")
         is_text = not len(values) or bool(numbers.isna().any()) or _are_codes(name, values)
     else:
@@ -206,7 +207,10 @@ def _unit_since_1970(name: str, numbers: "pd.Series[float]") -> str:
 def _text_kind(values: "pd.Series[str]") -> tuple[Kind, str]:
     distinct = values.nunique()
     if len(values) and values.str.fullmatch(_OTHER_DATE).all():
-        return "string", f"dates such as {values.iloc[0]}, which are read as {_ISO} only: {_other_dates(values)}"
+        return "string", (
+            f"dates such as {values.iloc[0]}, which may mean two days: write them as {_ISO}, for example with "
+            "pandas.to_datetime(column, dayfirst=True), and give the kind date"
+        )
     if values.str.fullmatch(_DIGITS).all() and distinct > MAX_CATEGORIES:
         return "string", f"{distinct:,} distinct codes of digits, which are no numbers"
     if {value.lower() for value in values.unique()[: _CLASSES + 1]} in _BOOLEANS:
@@ -216,11 +220,11 @@ def _text_kind(values: "pd.Series[str]") -> tuple[Kind, str]:
     return "string", f"{distinct:,} distinct strings in {len(values):,} rows"
 
 
-def _other_dates(values: "pd.Series[str]") -> str:
-    """What to do with dates that are not in ISO's order: how pandas reads them."""
-    parts = values.str.extract(r"^(\d+)\D(\d+)").astype(int)
-    option = "" if (parts[0] > _MAX_DAY).any() or (parts[1] > _MONTHS).any() else ", dayfirst=True"
-    return f"write them so, for example with pandas.to_datetime(column{option}), and give the kind date"
+def _dates(values: "pd.Series[str]") -> "pd.Series[str]":
+    """Dates in another order as the reader reads them; other strings as they are."""
+    if not len(values) or not values.str.fullmatch(_OTHER_DATE).all():
+        return values
+    return pd.Series(DateReader().read(pa.array(values)).to_numpy(zero_copy_only=False), values.index, dtype=object)
 
 
 def _target(guesses: Sequence[Guess], target: str, table: str) -> Guess:

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
@@ -39,6 +40,7 @@ from data.schema import COLUMN, THREE_POINTS, TWO_POINTS
 from data.simulation.synthetic import SIMULATION
 from data.storage.content import content_of
 from data.storage.files import FOLDERS, atomic_write, display_path, translate_disk_full
+from data.storage.locations import is_url, local_table, validate_location
 from data.storage.output_paths import ensure_writable, paths_overlap
 from data.storage.shot_reader import ShotReader
 from data.storage.staging import staging
@@ -181,7 +183,7 @@ def _is_table(file: Path) -> bool:
     if not file.is_file() or file.name.lower().endswith(_SUFFIXES):
         return file.is_file()
     try:
-        return content_of(file) not in {"sqlite", "duckdb"}
+        return bool(content_of(file))
     except (TableError, FileError):
         return False
 
@@ -292,16 +294,20 @@ def _validate_out(out: Path) -> Path:
     return out.resolve()
 
 
-def _validate_charts(charts: list[Path]) -> list[Path]:
-    chart_files(charts)
+def _validate_charts(charts: list[str]) -> list[str]:
+    for chart in charts:
+        if is_url(chart):
+            validate_location(chart)
+        else:
+            chart_files([Path(chart)])
     return charts
 
 
 class ShotChartConfig(CommandConfig):
     """Convert shot charts of stats.nba.com (ShotChartDetail) to one table of shots, for SOURCE and table."""
 
-    charts: Annotated[CliPositionalArg[list[Path]], AfterValidator(_validate_charts)] = Field(
-        description="charts as .csv or .parquet files, or folders of them"
+    charts: Annotated[CliPositionalArg[list[str]], AfterValidator(_validate_charts)] = Field(
+        description="charts: .csv or .parquet files, folders of them, or tables of databases (chart.db?table=NAME)"
     )
     out: Annotated[Path, AfterValidator(_validate_out)] = Field(description="the .parquet file to write")
 
@@ -309,18 +315,25 @@ class ShotChartConfig(CommandConfig):
     def check_no_overlap(self) -> Self:
         """Raise if the output would overwrite a chart, or lie in a folder of charts."""
         for chart in self.charts:
-            if paths_overlap(chart, self.out):
+            if not is_url(chart) and paths_overlap(Path(chart), self.out):
                 message = f"expected out outside of the folder of charts; found {display_path(self.out)} and {chart}"
                 raise ValueError(message)
         return self
 
 
+def _opened(chart: str, stack: ExitStack) -> list[Path]:
+    """The files of a chart: its own, or a copy of the table of a database."""
+    path = stack.enter_context(local_table(chart))
+    return chart_files([path]) if path == Path(chart).expanduser() else [path]
+
+
 def run(config: ShotChartConfig) -> None:
     """Convert the charts and write the table."""
     ensure_writable(config.out)
-    files = chart_files(config.charts)
-    with translate_disk_full(config.out.parent):
-        result = convert_charts(files, config.out)
+    with ExitStack() as stack:
+        files = [file for chart in config.charts for file in _opened(chart, stack)]
+        with translate_disk_full(config.out.parent):
+            result = convert_charts(files, config.out)
     for kind, count in (+result.excluded).items():
         info("Excluded", f"{count:,} {kind} shots")
     if result.simulation:

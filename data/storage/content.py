@@ -234,6 +234,8 @@ def _member(path: Path, archive: zipfile.ZipFile) -> str:
     names = archive.namelist()
     if "[Content_Types].xml" in names:
         raise TableError(_message(path, "an Excel file", _SAVE))
+    if names[:1] == ["mimetype"]:
+        raise TableError(_message(path, "an OpenDocument file, such as a spreadsheet", _SAVE))
     if any(name.endswith((".npy", "data.pkl")) for name in names):
         raise TableError(_message(path, "a file of arrays or of a pickled model", _SAVE))
     files = [name for name in names if not name.endswith("/") and not _is_hidden(PurePosixPath(name))]

@@ -1,9 +1,11 @@
 """The one reader of every table of rows, labels or scored rows that a person hands in, by the description of a dataset.
 
 Names are matched (`data.storage.column_names`), numbers with a decimal comma or separated thousands are read as such,
-labels in any usual spelling, dates as strings, and float32 as the decimal number that it stands for.
+labels in any usual spelling, dates as strings such as ``2013-10-29``, and float32 as the decimal number that it
+stands for.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from data.datasets.description import RESERVED, folded
 from data.errors import TableError
 from data.schema import PROBABILITY
 from data.storage.column_names import canonical, twins, unique
+from data.storage.dates import DateReader
 from data.storage.tables import TableReader
 
 _NO_LABEL = ("", "nan", "none", "null", "na", "n/a", "<na>", "unknown", "?", "-")
@@ -70,6 +73,7 @@ class DatasetReader(TableReader):
     ) -> None:
         self.dataset = dataset or current()
         self.unreadable_labels, self._unreadable = 0, dict[str, None]()
+        self._dates = defaultdict[str, DateReader](DateReader)
         super().__init__(path, columns, name=name)
         self.schema = pa.schema([field for field in self.schema if field.name not in dropped])
         self._require(required)
@@ -192,6 +196,8 @@ class DatasetReader(TableReader):
         column = column.cast(target) if column.type != target else column
         if described and target == pa.string() and kind in {"float", "integer"}:
             column = _numbers(described, column)
+        if kind == "date":
+            column = self._dates[name].read(column)
         if kind == "boolean" and target == pa.string():
             column = _booleans(column, described.true_pattern if described else "")
         return _within_edges(described, column) if described and kind == "float" else column
@@ -208,6 +214,7 @@ class DatasetReader(TableReader):
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         self.unreadable_labels, start = 0, 0
         self._unreadable.clear()
+        self._dates.clear()
         for batch in super()._batches(rows):
             self._check_twins(batch, start)
             start += len(batch)
@@ -311,7 +318,7 @@ def _booleans(column: pa.Array, true_pattern: str = "") -> pa.Array:
 
 def _numbers(described: Column, column: pa.Array) -> pa.Array:
     """Numbers as strings, with a decimal point and without separators of thousands."""
-    column = pc.ascii_trim_whitespace(column)
+    column = pc.utf8_trim_whitespace(column)
     if not pc.any(pc.match_substring(column, ",")).as_py():
         return column
     is_id = described.kind == "integer" and described.maximum is None

@@ -120,18 +120,21 @@ def test_the_time_is_in_the_order_of_the_rows_as_a_date_or_as_a_number(tmp_path:
     assert dataset.column("born").role == "pass_through"
 
 
-def test_dates_in_another_order_are_named_as_such(table: pd.DataFrame, tmp_path: Path) -> None:
-    days = pd.to_datetime(table["visited on"]).dt.strftime("%d/%m/%Y")
-    _, text = proposed(table.assign(**{"visited on": days}), tmp_path)
-    assert "dates such as 01/01/2020, which are read as 2013-10-29 only: write them so, for example with" in text
-    assert "pandas.to_datetime(column, dayfirst=True)" in text
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y"])
+def test_dates_in_another_order_are_dates(table: pd.DataFrame, tmp_path: Path, form: str) -> None:
+    days = pd.to_datetime(table["visited on"]).dt.strftime(form)
+    dataset, text = proposed(table.assign(**{"visited on": days}), tmp_path)
+    assert dataset == proposed(table, tmp_path)[0]
+    assert "dates, 2020-01-01 to" in text
 
 
-def test_few_dates_in_another_order_are_no_categories(table: pd.DataFrame, tmp_path: Path) -> None:
-    days = np.where(np.arange(ROWS) % 2, "31.12.2020", "01.02.2021")
+def test_dates_that_may_mean_two_days_are_named_as_such_and_are_no_categories(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    days = np.where(np.arange(ROWS) % 2, "10/12/2020", "01/02/2021")
     dataset, text = proposed(table.assign(day=days), tmp_path)
     assert dataset.column("day").role == "pass_through"
-    assert "dates such as 01.02.2021" in text
+    assert "dates such as 01/02/2021, which may mean two days: write them as 2013-10-29" in text
 
 
 @pytest.mark.parametrize(

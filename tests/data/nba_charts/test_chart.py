@@ -98,7 +98,7 @@ def test_shots_of_preseason_and_all_star_games_are_excluded_and_counted(
 ) -> None:
     games = [f"00{1 + 2 * (row == 0)}1500001" if row < 5 else game for row, game in enumerate(chart["GAME_ID"])]
     path = write(chart.assign(GAME_ID=games, GAME_EVENT_ID=range(800)), out.parent.parent / "chart.csv")
-    shot_chart.run(ShotChartConfig(charts=[path], out=out))
+    shot_chart.run(ShotChartConfig(charts=[str(path)], out=out))
     assert len(pd.read_parquet(out)) == 795
     assert "Excluded 4 preseason shots\nExcluded 1 all-star shots\n" in capsys.readouterr().out
 
@@ -254,7 +254,7 @@ def test_an_output_folder_that_is_not_writable_raises_before_a_chart_is_read(tmp
     chart = tmp_path / "chart.csv"
     chart.write_text("no chart")
     for out in (chart / "out.parquet", chart / "below" / "out.parquet"):
-        config = ShotChartConfig.model_construct(charts=[tmp_path / "chart.csv"], out=out)
+        config = ShotChartConfig.model_construct(charts=[str(tmp_path / "chart.csv")], out=out)
         with pytest.raises(KobeShotError, match=r"expected a writable folder; .*chart\.csv"):
             shot_chart.run(config)
 
@@ -297,7 +297,7 @@ def test_synthetic_shots_are_marked_after_the_conversion_and_as_a_source(
         shots=shot_chart.convert_charts([real], out).shots
     )
     assert not sources.acquire(str(out), rows=1, seed=1, raw=tmp_path / "raw").is_synthetic
-    shot_chart.run(ShotChartConfig(charts=[simulated], out=out))
+    shot_chart.run(ShotChartConfig(charts=[str(simulated)], out=out))
     assert "SYNTHETIC DATA: these shots are synthetic (guard rows=500 seed=3)" in capsys.readouterr().out
     found = sources.acquire(str(out), rows=1, seed=1, raw=tmp_path / "raw")
     assert (found.kind, found.location) == ("synthetic", "guard rows=500 seed=3")

@@ -21,9 +21,11 @@ from pyarrow import feather
 
 from data.acquisition import sources
 from data.acquisition.raw_tables import FILES
+from data.cli.config import parse_args
 from data.datasets import default
 from data.errors import KobeShotError
-from data.nba_charts.chart import chart_files, convert_charts
+from data.nba_charts.chart import ShotChartConfig, chart_files, convert_charts
+from data.nba_charts.chart import run as run_chart
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.locations import local_table, validate_location
 from data.storage.scratch import user_folder
@@ -277,6 +279,7 @@ READ: dict[str, Write] = {
     "thousands": changed(
         lambda table: table.assign(**{SHOT_ID: [f"{number:,}" for number in table[SHOT_ID] + 1_000]}), csv()
     ),
+    "spaces without a break": changed(lambda table: table.assign(lat=[f"{lat}\xa0" for lat in table["lat"]]), csv()),
     "gz": packed("shots.csv.gz", write_bytes(gzip.compress)),
     "gz in two members": packed(
         "shots.csv.gz", write_bytes(lambda content: gzip.compress(content[:300]) + gzip.compress(content[300:]))
@@ -447,6 +450,12 @@ def excel(path: Path) -> None:
         archive.writestr("xl/workbook.xml", "<workbook/>")
 
 
+def open_document(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", "<office:document-content/>")
+
+
 def two_files(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("dev.csv", "prod.csv"):
@@ -484,6 +493,9 @@ REFUSED: dict[str, Refused] = {
     ),
     "an HTML page": Refused("shots.csv", content(PAGE), "an HTML page. Download the file itself"),
     "an Excel file": Refused("shots.xlsx", excel, "an Excel file. Save it as CSV"),
+    "an OpenDocument sheet": Refused(
+        "shots.ods", open_document, "an OpenDocument file, such as a spreadsheet. Save it"
+    ),
     "an old Excel file": Refused(
         "shots.xls", content(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)), "an Excel file"
     ),
@@ -517,6 +529,21 @@ def test_every_command_names_what_is_no_table_of_shots(case: str, command: str, 
     assert REFUSED[case].words in " ".join(str(refused.value).split())
     assert path.name in str(refused.value)
     assert not leftovers()
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d", "%b %d, %Y", "%d %B %Y"])
+def test_dates_that_can_only_mean_one_day_are_read_by_every_command(form: str, tmp_path: Path) -> None:
+    days = pd.date_range("2000-10-20", periods=ROWS)
+    plain().assign(game_date=days.strftime(form)).to_csv(tmp_path / "shots.csv", index=False)
+    for command in ("source", "table", "client", "current", "upload"):
+        found = COMMANDS[command](str(tmp_path / "shots.csv"), tmp_path).sort_values(SHOT_ID)
+        assert found["game_date"].tolist() == days.strftime("%Y-%m-%d").tolist()
+
+
+def test_dates_that_can_mean_two_days_are_refused_as_a_source(tmp_path: Path) -> None:
+    plain().assign(game_date="10/11/2000").to_csv(tmp_path / "shots.csv", index=False)
+    with pytest.raises(KobeShotError, match="game_date: found '10/11/2000', expected a date such as 2013-10-29"):
+        read_source(str(tmp_path / "shots.csv"), tmp_path)
 
 
 def test_two_longitudes_that_differ_are_named_with_their_row(tmp_path: Path) -> None:
@@ -577,6 +604,18 @@ def test_a_shot_chart_of_any_format_is_converted(case: str, tmp_path: Path) -> N
     assert (found[SHOT_ID] % 10_000).tolist() == given[SHOT_ID].tolist()
     for name in ("lat", "lon", "minutes_remaining", "period", "shot_distance", TARGET):
         np.testing.assert_array_equal(found[name].astype("float64"), given[name].astype("float64"))
+
+
+@pytest.mark.parametrize("case", ["sqlite file", "sqlite table", "sqlite url", "duckdb"])
+def test_the_command_converts_a_shot_chart_of_a_database(case: str, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    given = plain()
+    location = READ[case](chart_of(given), tmp_path / "given")
+    run_chart(parse_args(ShotChartConfig, [str(location), "--out", str(tmp_path / "out.parquet")]))
+    found = pd.read_parquet(tmp_path / "out.parquet").sort_values(SHOT_ID)
+    assert (found[SHOT_ID] % 10_000).tolist() == given[SHOT_ID].tolist()
+    np.testing.assert_array_equal(found["lat"], given["lat"])
+    assert not leftovers()
 
 
 @pytest.mark.parametrize("case", sorted(set(REFUSED) - {"a shot chart", "a JSON array"}))
