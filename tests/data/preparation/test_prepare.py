@@ -391,8 +391,9 @@ def peak(pair: Pair, folder: Path, times: int) -> tuple[int, int]:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(pair: Pair, tmp_path: Path) -> None:
-    few_rows, low = peak(pair, tmp_path / "few", 14)
-    many_rows, high = peak(pair, tmp_path / "many", 42)
+    # Below two million rows the buffers of DuckDB and Arrow are still growing.
+    few_rows, low = peak(pair, tmp_path / "few", 28)
+    many_rows, high = peak(pair, tmp_path / "many", 84)
     assert many_rows == 3 * few_rows
     assert high - low < 100e6
     assert high < 1e9
