@@ -370,7 +370,7 @@ class Encoder:
                 if number is None or number != number:  # noqa: PLR0124
                     return None
                 row[place] = number
-        return np.array(rows), unseen
+        return np.array(rows, dtype=np.float64), unseen
 
     def shown(self, place: int, number: float) -> object:
         """A wrong encoded value, for a message."""

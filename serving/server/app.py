@@ -235,6 +235,8 @@ def _score(version: LoadedModel, sent: bytes, content_type: str, requested: _Hea
 
 def _content_type(headers: Mapping[bytes, bytes]) -> str | Response:
     given = headers.get(b"content-type", b"").decode("latin-1")
+    if given == request_parsing.JSON and b"content-encoding" not in headers:
+        return given
     kind, *parameters = (part.strip() for part in given.split(";"))
     kinds = (request_parsing.JSON, request_parsing.CSV, request_parsing.PARQUET)
     if kind.lower() not in kinds:

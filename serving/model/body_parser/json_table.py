@@ -189,7 +189,7 @@ def _by_position(columns: list[Any], rows: list[Any]) -> _Form:
 def _records(table: object, limits: BodyLimits) -> _Form | None:
     if not isinstance(table, list) or not set(map(type, table)) <= {dict}:
         return None
-    columns = dict.fromkeys(itertools.chain.from_iterable(table))
+    columns = table[0] if len(table) == 1 else dict.fromkeys(itertools.chain.from_iterable(table))
     if len(columns) > limits.columns:
         raise TooLargeError(limits.columns, "columns", len(columns))
     names = [*columns]
