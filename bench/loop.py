@@ -40,9 +40,10 @@ from data.preparation.prepare import prepare
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
 from monitor.metrics.rates import wilson
-from monitor.retraining.policy import split_by_time
+from monitor.retraining.policy import rolling_origins, split_by_time
 from monitor.retraining.promotion_test import MIN_ROWS, evaluate_challenger
 from monitor.store.labels import sort_by_time
+from monitor.store.tables import TIME
 from steps.retraining.config import RetrainingConfig
 from steps.retraining.training_set import label_weights
 from steps.shared.data_origin import print_synthetic_warning
@@ -51,6 +52,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
 _PROCESSES = 2
+_HOLDOUT_SIZE = 0.5
+_CHALLENGERS = 4
 _CHUNK_SEEDS = 2
 _ROWS = (500, 1_000, 2_700)
 _TREE_DEPTH, _TREE_IMPURITY, _TREE_LEAF, _TREE_SPLIT = 3, 0.0005, 3, 9
@@ -116,7 +119,14 @@ RECOVERED = Case(
     0.95,
     1,
 )
-CASES = (WORSE, RESAMPLED, NOISY, BETTER, RECOVERED)
+UNCHANGED = Case(
+    "equal: nothing changed",
+    f"the labels are dev rows in random order; at most {_CHALLENGERS} challengers, each trained, compared and followed "
+    "by the next as in retreino; promoted is one of them",
+    0,
+    0.05,
+)
+CASES = (WORSE, RESAMPLED, NOISY, UNCHANGED, BETTER, RECOVERED)
 
 
 class Trial(NamedTuple):
@@ -125,7 +135,7 @@ class Trial(NamedTuple):
     Attributes
     ----------
     rows : int
-        Number of rows of the comparison.
+        Number of rows of the comparison; of the labels where the comparisons are from several origins.
     difference : float
         Difference of the mean log losses, challenger minus champion.
     failed : tuple of str
@@ -156,6 +166,10 @@ class TrainingSet:
         """Create the training set of a table, with weights of 1 by default."""
         each = np.ones(len(table)) if weights is None else weights
         return cls(table[list(FEATURES)].to_numpy(dtype=float), table[TARGET].to_numpy(dtype=float), each)
+
+    def table(self) -> pd.DataFrame:
+        """Convert to a table of the features and the label."""
+        return pd.DataFrame(self.features, columns=list(FEATURES)).assign(**{TARGET: self.labels})
 
     @property
     def base_rate(self) -> float:
@@ -209,7 +223,7 @@ class BenchData:
         """
         loop = RetrainingConfig()
         labels = sort_by_time(prod[prod[TARGET].notna()], PROD).tail(loop.max_labels)
-        to_train, holdout = split_by_time(labels, loop.holdout_size)
+        to_train, holdout = split_by_time(labels, _HOLDOUT_SIZE)
         if min(len(to_train), len(holdout)) < MIN_ROWS:
             message = (
                 f"expected {MIN_ROWS} training labels of prod and {MIN_ROWS} hold-out labels; "
@@ -287,6 +301,7 @@ def trials(seed: int, data: BenchData, rows: Sequence[int]) -> list[tuple[Case, 
     return [
         *_on_holdout(seed, stream, data, rows),
         *_on_test_rows(seed, stream, data),
+        *_on_rolling_origins(seed, stream, data),
     ]
 
 
@@ -313,15 +328,60 @@ def _on_test_rows(seed: int, stream: np.random.Generator, data: BenchData) -> It
     yield RECOVERED, _run_test(data.test, drawn, data.recovered, shuffled, data.development.base_rate, seed)
 
 
+def _on_rolling_origins(seed: int, stream: np.random.Generator, data: BenchData) -> Iterator[tuple[Case, Trial]]:
+    config = RetrainingConfig()
+    model = (tree, regression)[seed % 2]
+    rows = data.development.table().iloc[stream.permutation(len(data.development.labels))].reset_index(drop=True)
+    # Each challenger needs twice as many new labels as the one before it.
+    decisions = [config.min_new_labels * (2 ** (number + 1) - 1) for number in range(_CHALLENGERS)]
+    labels, development = rows.head(decisions[-1]), rows.tail(-decisions[-1])
+    labels = labels.assign(**{TIME: pd.date_range("2000-01-01", periods=len(labels), freq="min")})
+    champion = made(fitted(model(), TrainingSet.of(development)), labels)
+    for number in decisions:
+        origins = rolling_origins(labels.head(number), config.holdout_size, config.n_origins, TARGET)
+        challenger, base_rate = [], []
+        for origin in origins:
+            _, weights = label_weights(len(development), len(origin.train), config.weighting)
+            training_set = TrainingSet.of(pd.concat([development, origin.train], ignore_index=True), weights)
+            challenger.append(made(fitted(model(), training_set), origin.test))
+            base_rate.append(np.full(len(origin.test), training_set.base_rate))
+        compared = pd.concat([origin.test for origin in origins])
+        trial = _run_test(
+            compared,
+            np.arange(len(compared)),
+            np.concatenate(challenger),
+            champion[compared.index],
+            np.concatenate(base_rate),
+            seed,
+            held_out=np.arange(len(compared)) >= len(compared) - len(origins[-1].test),
+        )
+        if not trial.failed:
+            break
+    yield UNCHANGED, trial._replace(rows=len(labels))
+
+
 def _run_test(  # noqa: PLR0913, PLR0917 rows, three models and a seed
-    table: pd.DataFrame, drawn: Ints, challenger: Floats, champion: Floats, prior: float, seed: int
+    table: pd.DataFrame,
+    drawn: Ints,
+    challenger: Floats,
+    champion: Floats,
+    prior: float | Floats,
+    seed: int,
+    held_out: npt.NDArray[np.bool_] | None = None,
 ) -> Trial:
     rows = table.iloc[drawn].reset_index(drop=True)
-    baseline = np.full(len(rows), prior)
     found = evaluate_challenger(
-        rows, challenger[drawn], champion[drawn], baseline, dataset=default(), champion_name="the champion", seed=seed
+        rows,
+        challenger[drawn],
+        champion[drawn],
+        np.broadcast_to(prior, len(rows)),
+        dataset=default(),
+        champion_name="the champion",
+        held_out=held_out,
+        seed=seed,
     )
-    rules = ("champion", "minimum improvement", "both classes", "maximum", "base rate", "constant")
+    own = () if held_out is None or held_out.all() else ("temporal hold-out",)
+    rules = ("champion", "minimum improvement", "both classes", "maximum", "base rate", "constant", *own)
     kinds = (*rules, *("slice" for _ in found.criteria[len(rules) :]))
     failed = {kind for kind, each in zip(kinds, found.criteria, strict=True) if not each.passed}
     return Trial(len(rows), found.criteria[0].difference.value, tuple(sorted(failed)))

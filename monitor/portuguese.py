@@ -187,6 +187,8 @@ _RULES: Sequence[tuple[str, str]] = (
     (r"improvement ([\d.]+%), minimum ([\d.]+%)", r"melhora de \1, mínimo de \2"),
     (r"the champion's log loss improves by (-?[\d.]+%), ([\d.]+%) is needed",
      r"a log loss do campeão melhora \1, é preciso \2"),
+    (r"temporal hold-out: log loss ([\d.]+), champion version (\d+) ([\d.]+) on ([\d,]+) rows, significantly worse",
+     r"hold-out temporal: log loss de \1, a do campeão (versão \2) é \3, em \4 registros; significativamente pior"),
     (r"passed the gate and became champion and Production",
      "foi aprovado no critério de promoção e passou a ser o campeão, no estágio Production"),
     (r"not promoted, it did not pass the gate:", "não promovido, reprovado no critério de promoção:"),

@@ -399,7 +399,9 @@ def _describe(retrained: RetrainingResult) -> str:
     if retrained.promotion is None:
         return f"{retrained.decision.decision}, {retrained.decision.reasons[0]}"
     status = retrained.promotion.gate_result
-    return f"{retrained.outcome} ({status.loss:.4f} against {status.reference_loss:.4f} on the temporal hold-out)"
+    return (
+        f"{retrained.outcome} ({status.loss:.4f} against {status.reference_loss:.4f} on the same {status.rows:,} rows)"
+    )
 
 
 def _records(backtested: PolicyBacktest, probe: LoadProbe) -> Iterator[Record]:

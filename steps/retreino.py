@@ -30,7 +30,8 @@ from serving.batch.in_process import dataset_of
 from steps.retraining.config import RetreinoConfig
 from steps.retraining.inputs import DecisionInputs, evaluate, read_inputs
 from steps.retraining.interrupted import resolve_interrupted
-from steps.retraining.training_set import build_training_set
+from steps.retraining.rolling_origins import score_earlier
+from steps.retraining.training_set import build_training_sets
 from steps.shared.command import run_command
 from steps.shared.data_origin import origin_tags, print_synthetic_warning
 from steps.shared.tracking import Metrics, Record, Tags, Text, log_records, step_run
@@ -161,13 +162,14 @@ def _log_failure(run_id: str) -> Iterator[None]:
 
 def _retrain(config: RetreinoConfig, inputs: DecisionInputs, run_id: str) -> PromotionOutcome:
     with registry.rollback_on_failure(), tempfile.TemporaryDirectory() as folder:
-        training_data = build_training_set(
+        training_data, earlier = build_training_sets(
             inputs.labels,
             inputs.champion,
             Path(folder),
             run_id,
             max_labels=config.max_labels,
             holdout_size=config.holdout_size,
+            n_origins=config.n_origins,
             weighting=config.weighting,
         )
         labels = len(training_data.train) if training_data.compared_on is None else int(training_data.compared_on.sum())
@@ -175,12 +177,17 @@ def _retrain(config: RetreinoConfig, inputs: DecisionInputs, run_id: str) -> Pro
             "Challenger:",
             f"trains on the dev rows and {labels:,} labels, evaluated on {len(training_data.test):,} later ones",
         )
+        with console.status(f"scoring the labels before them from {len(earlier)} origins"):
+            before = score_earlier(earlier, config.training)
+        if before:
+            info("  before them:", f"{len(before.rows):,} labels, each scored by a model of the labels before it")
         with step_run(run_names.TRAINING, config.training):
             challenger, _ = train_and_register(config.training, training_data)
             promotion = promote_if_better(
                 challenger,
                 training_data.test,
                 seed=config.session_id,
+                earlier=before,
                 against=inputs.champion.version,
                 approval=config.needs_approval,
                 max_log_loss=config.max_log_loss,

@@ -7,7 +7,7 @@ on it.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ REACTIVE, PREDICTIVE, FORCED = "reactive", "predictive", "forced"
 MIN_IN_WINDOW = checks.MIN_LABELED
 MIN_LABELS = 2 * checks.MIN_LABELED
 """Labeled rows that a training needs: half to train on, half as the temporal hold-out."""
+_MIN_BLOCK = 50
+"""Labels that an origin before the temporal hold-out is compared on, at least."""
 
 PREDICTIVE_CHECKS = ("K201", "K204", "K301")
 """Codes of the checks that are predictive triggers when they fail."""
@@ -81,7 +83,7 @@ class RetrainingPolicy:
     cooldown: timedelta = timedelta(days=1)
     max_trainings_per_day: int = 2
     max_labels: int = 20_000
-    holdout_size: float = 0.5
+    holdout_size: float = 0.35
     recent_rows: int = 2_000
 
 
@@ -253,6 +255,54 @@ def split_by_time(labels: pd.DataFrame, test_size: float) -> tuple[pd.DataFrame,
     is_later = labels[TIME] > last_training_time
     is_test = is_later & ~labels[IN_TRAINING] if IN_TRAINING in labels else is_later
     return labels[~is_later], labels[is_test]
+
+
+class Origin(NamedTuple):
+    """Labels that a model is trained on, and later ones on which it is compared with the champion."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+
+def rolling_origins(labels: pd.DataFrame, holdout_size: float, n_origins: int, target: str) -> list[Origin]:
+    """Split labels as they arrived: each origin has labels to compare on, and all earlier ones to train on.
+
+    The last origin is that of the challenger, with the temporal hold-out of `split_by_time`. The labels before it are
+    divided into as many parts as there are origins: the first part, of at least ``MIN_LABELED`` labels, is only trained
+    on, each other one is compared on. Training rows of the champion are compared on nowhere.
+
+    Parameters
+    ----------
+    labels : pandas.DataFrame
+        Sorted by ``time``.
+    holdout_size : float
+        Share of the temporal hold-out.
+    n_origins : int
+        Number of origins; there are fewer where a block would have less than 50 rows, or where the labels before a
+        block are of one class.
+    target : str
+        Name of the label.
+
+    Notes
+    -----
+    Evaluation on a rolling forecasting origin: Tashman, Out-of-sample tests of forecasting accuracy, International
+    Journal of Forecasting 16 (2000).
+    """
+    older, holdout = split_by_time(labels, holdout_size)
+    # Rows with an earlier time: those of one time stay together.
+    times = older[TIME].to_numpy()
+    before = np.searchsorted(times, times)
+    is_compared = before >= max(checks.MIN_LABELED, len(older) // n_origins)
+    if IN_TRAINING in older:
+        is_compared &= ~older[IN_TRAINING].to_numpy(dtype=bool)
+    blocks = min(n_origins - 1, int(is_compared.sum()) // _MIN_BLOCK)
+    earlier = []
+    for places in np.array_split(np.flatnonzero(is_compared), blocks) if blocks else []:
+        train = older.head(before[places[0]])
+        made = int(train[target].sum())
+        if min(made, len(train) - made) >= MIN_ROWS_PER_CLASS:
+            earlier.append(Origin(train, older.iloc[places]))
+    return [*earlier, Origin(older, holdout)]
 
 
 def _can_be_split(labels: pd.DataFrame, policy: RetrainingPolicy, target: str) -> Precondition:

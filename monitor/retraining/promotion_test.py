@@ -1,4 +1,4 @@
-"""Promotion test: whether a challenger replaces the champion, from predictions of both on the same hold-out rows."""
+"""Promotion test: whether a challenger replaces the champion, from the predictions of rows they were not trained on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +78,8 @@ class PromotionTest:
         Comparison with the champion on all rows; `passed` and `reason` cover all criteria.
     criteria : tuple of Criterion
         The champion on all rows, the minimum improvement, both classes, the maximum log loss, the base-rate
-        baseline, the spread of P(made), and the champion in each slice.
+        baseline, the spread of P(made), the champion on the temporal hold-out, if there are rows before it, and the
+        champion in each slice.
     """
 
     result: GateResult
@@ -102,6 +103,7 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     *,
     dataset: Dataset,
     champion_name: str,
+    held_out: npt.NDArray[np.bool_] | None = None,
     max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
     seed: int = 0,
@@ -126,6 +128,9 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
         Description of the challenger: its slices and its groups.
     champion_name : str
         Display name of the champion in the reasons.
+    held_out : ndarray of bool, shape (n,), optional
+        The rows that the challenger itself scored, where the others were scored by earlier models of the same training,
+        each trained on the rows before those that it scored. On its own rows it must not be significantly worse.
     max_log_loss : float
         Maximum log loss of the challenger.
     min_improvement : float
@@ -142,13 +147,15 @@ def evaluate_challenger(  # noqa: PLR0913 three models and the criteria
     losses = [log_loss_by_row(labels, np.asarray(made, dtype=float)) for made in (challenger, champion, base_rate)]
     overall = gate.compare(losses[0], losses[1], reference_name=champion_name, seed=seed, groups=groups)
     is_baseline = gate.is_constant(champion)
+    own = np.ones(len(labels), dtype=bool) if held_out is None else held_out
     found = (
         Criterion(f"{champion_name}, all rows", overall, overall.passed, overall.reason),
         _improvement(overall, min(min_improvement, MIN_SKILL) if is_baseline else min_improvement),
         _classes(overall, labels),
         _maximum(overall, max_log_loss),
         _base_rate(gate.paired_bootstrap(losses[0], losses[2], seed=seed, groups=groups)),
-        _spread(overall, np.asarray(challenger, dtype=float)),
+        _spread(overall, np.asarray(challenger, dtype=float)[own]),
+        *(() if own.all() else (_holdout([loss[own] for loss in losses[:2]], groups, own, champion_name, seed),)),
         *(() if is_baseline else _slices(rows, dataset, losses, champion_name, seed)),
     )
     failed = [criterion.summary for criterion in found if not criterion.passed]
@@ -188,6 +195,17 @@ def _spread(overall: GateResult, made: Floats) -> Criterion:
     passed = not gate.is_constant(made)
     summary = f"standard deviation of P({current().positive}): {made.std():.4f}"
     return Criterion("not constant", overall, passed, summary if passed else gate.describe_constant(made))
+
+
+def _holdout(
+    losses: Sequence[Floats], groups: "pd.Series[Any] | None", own: npt.NDArray[np.bool_], champion_name: str, seed: int
+) -> Criterion:
+    found = gate.paired_bootstrap(*losses, seed=seed, groups=None if groups is None else groups[own])
+    summary = (
+        f"temporal hold-out: log loss {found.loss:.4f}, {champion_name} {found.reference_loss:.4f} on {found.rows:,} "
+        f"rows, {'significantly worse' if found.worse else 'not significantly worse'}"
+    )
+    return Criterion(f"{champion_name}, temporal hold-out", found, not found.worse, summary)
 
 
 def _slices(

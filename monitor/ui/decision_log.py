@@ -207,7 +207,7 @@ def show_promotion_test(promotion_test: Mapping[str, Any], key: str) -> None:
         for each in _listed(promotion_test, "criteria")
     ]
     reason = widgets.plain(sentence(promotion_test.get("reason") or "No reason is logged."))
-    st.markdown(sentence(f"**Promotion test on the temporal hold-out: {passed}.** {reason}"))
+    st.markdown(sentence(f"**Promotion test: {passed}.** {reason}"))
     _show_table("", criteria, (19, 7, 10, 10, 15, 9, 30), f"criteria_{key}")
 
 

@@ -74,7 +74,14 @@ class RetrainingConfig(TrainingConfig):
     )
     max_labels: int = Field(default=20_000, ge=MIN_LABELS, description="number of latest labels that are used")
     holdout_size: float = Field(
-        default=0.5, gt=0, lt=1, description="share of the labels, the latest ones, in the temporal hold-out"
+        default=0.35, gt=0, lt=1, description="share of the labels, the latest ones, in the temporal hold-out"
+    )
+    n_origins: int = Field(
+        default=4,
+        ge=1,
+        le=50,
+        description="rolling origins: the labels before the hold-out are compared too, each block of them by a model "
+        "that was trained on the labels before it; 1 compares on the temporal hold-out only",
     )
     weighting: Literal["balanced", "uniform"] = Field(
         default="balanced",

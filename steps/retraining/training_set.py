@@ -1,6 +1,8 @@
-"""The training set of a challenger: dev rows and training labels; and its temporal hold-out of later labels."""
+"""The training sets of a challenger and of its rolling origins: dev rows, and the labels before those it tests on."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from data.groups import groups_of
 from data.preparation.identity import is_among
 from data.preparation.manifest import IDS, TEST, TRAIN
 from data.storage.files import sha256, write_parquet
-from monitor.retraining.policy import split_by_time
+from monitor.retraining.policy import Origin, rolling_origins
 from monitor.store import tables
 from monitor.store import tags as store_tags
 from monitor.store.model_store import current_store
@@ -29,7 +31,17 @@ class TrainingSetError(KobeShotError):
     """The delayed labels are too few to train on and to evaluate on."""
 
 
-def build_training_set(  # noqa: PLR0913 the labels, and how they are used
+class TrainingSets(NamedTuple):
+    """The training set of a challenger, and those of the origins before its temporal hold-out, the oldest first.
+
+    The latter are not stored: no version is trained on them.
+    """
+
+    challenger: TrainingData
+    earlier: tuple[TrainingData, ...]
+
+
+def build_training_sets(  # noqa: PLR0913 the labels, and how they are used
     labels: pd.DataFrame,
     champion: ModelVersion,
     folder: Path,
@@ -37,9 +49,10 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
     *,
     max_labels: int,
     holdout_size: float,
+    n_origins: int,
     weighting: str,
-) -> TrainingData:
-    """Training rows: the champion's dev rows and the earlier labels. Hold-out rows: the later labels.
+) -> TrainingSets:
+    """Training rows: the champion's dev rows and the earlier labels. Test rows: the later labels.
 
     Parameters
     ----------
@@ -55,6 +68,8 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         Number of latest labels that are used.
     holdout_size : float
         Share of them, the latest, in the hold-out.
+    n_origins : int
+        See `monitor.retraining.policy.rolling_origins`.
     weighting : str
         See `label_weights`.
 
@@ -63,7 +78,10 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
     TrainingSetError
         If there are too few labels on either side.
     """
-    older, later = split_by_time(labels.tail(max_labels), holdout_size)
+    dataset = current()
+    target = dataset.target.name
+    *earlier, last = rolling_origins(labels.tail(max_labels), holdout_size, n_origins, target)
+    older, later = last
     if older.empty or later.empty:
         message = (
             f"expected labels to train on and later ones that the champion was not trained on; found "
@@ -72,21 +90,18 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         raise TrainingSetError(message)
     development_file = tables.development_table(current_store())
     development = pd.read_parquet(development_file)
-    dataset = current()
-    target = dataset.target.name
     columns = [*dataset.feature_names, target]
     version, digest = champion.version, sha256(development_file)
     development = tables.identified(current_store(), development[columns], TRAIN, version, digest)
     _refuse_development(labels, development)
-    train = pd.concat([development[columns], older[columns]], ignore_index=True).astype({target: "int64"})
-    test = later[columns].reset_index(drop=True).astype({target: "int64"})
-    identities = [_identity(rows, dataset) for rows in (development, older, later)]
-    ids = {TRAIN: pd.concat(identities[:2], ignore_index=True), TEST: identities[2]}
-    written = {TRAIN: train, TEST: test, **{IDS[name]: table for name, table in ids.items()}}
+    unstored = _training_data(development, last, dataset, weighting)
+    ids = {TRAIN: _identities(dataset, development, older), TEST: _identities(dataset, later)}
+    # The column of the groups is among the identities.
+    test = unstored.test[columns]
+    written = {TRAIN: unstored.train, TEST: test, **{IDS[name]: table for name, table in ids.items()}}
     files = {name: folder / f"{name}.parquet" for name in written}
     for name, table in written.items():
         write_parquet(table, files[name])
-    arrived, weights = label_weights(len(development), len(older), weighting)
     raw = {store_tags.sha256_of(table.partition(".")[0]) for table in dataset.raw_tables}
     kept = {name: value for name, value in champion.tags.items() if name in raw}
     tags = {
@@ -98,28 +113,41 @@ def build_training_set(  # noqa: PLR0913 the labels, and how they are used
         store_tags.TRAINING_LABELS: str(len(older)),
         store_tags.RETRAINING_RUN: run_id,
     }
-    groups = groups_of(ids[TRAIN], dataset)
-    if dataset.group and dataset.group.name in later:
-        # Intervals and the gate resample groups.
-        test = test.assign(**{dataset.group.name: later[dataset.group.name].to_numpy()})
+    shot_ids = {name: table[dataset.id.name] for name, table in ids.items()}
+    return TrainingSets(
+        replace(unstored, files=files, tags=tags, shot_ids=shot_ids),
+        tuple(_training_data(development, origin, dataset, weighting) for origin in earlier),
+    )
+
+
+def _training_data(development: pd.DataFrame, origin: Origin, dataset: Dataset, weighting: str) -> TrainingData:
+    """The rows of an origin, with their weights and groups."""
+    target = dataset.target.name
+    columns = [*dataset.feature_names, target]
+    train = pd.concat([development[columns], origin.train[columns]], ignore_index=True).astype({target: "int64"})
+    # Intervals and the gate resample groups.
+    group = [dataset.group.name] if dataset.group and dataset.group.name in origin.test else []
+    test = origin.test[[*columns, *group]].reset_index(drop=True).astype({target: "int64"})
+    arrived, weights = label_weights(len(development), len(origin.train), weighting)
+    groups = groups_of(_identities(dataset, development, origin.train), dataset)
     return TrainingData(
         train,
         test,
-        files,
-        tags,
-        weights,
-        arrived,
-        {name: table[dataset.id.name] for name, table in ids.items()},
+        files={},
+        tags={},
+        weights=weights,
+        compared_on=arrived,
         dataset=with_categories(dataset, train),
         groups=None if groups is None else groups.to_numpy(),
     )
 
 
-def _identity(rows: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """The columns that identify rows: id, ``time`` and the group, null where they are unknown."""
+def _identities(dataset: Dataset, *tables: pd.DataFrame) -> pd.DataFrame:
+    """The columns that identify the rows of tables: id, ``time`` and the group, null where they are unknown."""
     group = [dataset.group.name] if dataset.group else []
     kinds = {dataset.id.name: "Int64", TIME: "datetime64[us]"}
-    return rows.reindex(columns=[dataset.id.name, TIME, *group]).astype(kinds)
+    found = [rows.reindex(columns=[dataset.id.name, TIME, *group]).astype(kinds) for rows in tables]
+    return pd.concat(found, ignore_index=True)
 
 
 def _refuse_development(labels: pd.DataFrame, development: pd.DataFrame) -> None:

@@ -56,6 +56,24 @@ class Challenger:
     prior: Pipeline
 
 
+@dataclass(frozen=True)
+class EarlierRows:
+    """Labeled rows before a challenger's hold-out, each scored by a model that was trained on the rows before it.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        As those of the hold-out.
+    challenger, base_rate : ndarray of float64, shape (n,)
+        P(made) of each row by the model that the challenger's training selects at that time, and by the base-rate
+        baseline of the same training rows.
+    """
+
+    rows: pd.DataFrame
+    challenger: npt.NDArray[np.float64]
+    base_rate: npt.NDArray[np.float64]
+
+
 class ComparisonRows(NamedTuple):
     """Rows to compare a challenger and the champion on, and a note where they are not simply its test rows."""
 
@@ -187,6 +205,7 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     rows: pd.DataFrame,
     *,
     seed: int,
+    earlier: EarlierRows | None = None,
     against: str | None = None,
     approval: bool = False,
     max_log_loss: float = MAX_LOG_LOSS,
@@ -201,6 +220,8 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
         The features and ``shot_made_flag`` of rows that neither it nor the champion was trained on.
     seed : int
         Of the bootstrap.
+    earlier : EarlierRows, optional
+        Earlier rows to compare on too.
     against : str, optional
         The champion that it was trained to replace; if another version is champion now, it is not promoted.
     approval : bool
@@ -246,12 +267,20 @@ def promote_if_better(  # noqa: PLR0913 whom, on what, and what it has to show
     obstacle = next((reason for applies, reason in obstacles if applies), "")
     test = None
     if is_comparable and not obstacle:
+        dataset = challenger.training_data.dataset
+        made, prior = (predict_probability(each, rows, dataset) for each in (challenger.pipeline, challenger.prior))
+        held_out = None
+        if earlier:
+            held_out = np.repeat([False, True], [len(earlier.rows), len(rows)])
+            rows = pd.concat([earlier.rows, rows], ignore_index=True)
+            made, prior = (np.concatenate(both) for both in ((earlier.challenger, made), (earlier.base_rate, prior)))
         test = evaluate_challenger(
             rows,
-            predict_probability(challenger.pipeline, rows, challenger.training_data.dataset),
+            made,
             _predictions(named, rows, challenger.version),
-            predict_probability(challenger.prior, rows, challenger.training_data.dataset),
-            dataset=challenger.training_data.dataset,
+            prior,
+            held_out=held_out,
+            dataset=dataset,
             champion_name=f"champion version {named}",
             max_log_loss=max_log_loss,
             min_improvement=min_improvement,

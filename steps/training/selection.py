@@ -104,9 +104,9 @@ def _inputs(training_data: TrainingData) -> Iterator[Record]:
             yield Artifact(path)
 
 
-def _train_all(training_data: TrainingData, config: TrainingConfig) -> Iterator[Candidate]:
-    info("Training", f"on {len(training_data.train):,} rows; loading PyCaret")
-    tuner = Tuner(
+def tuner_of(training_data: TrainingData, config: TrainingConfig) -> Tuner:
+    """The tuner of a training set."""
+    return Tuner(
         training_data.train,
         weights=training_data.weights,
         compared_on=training_data.compared_on,
@@ -118,6 +118,11 @@ def _train_all(training_data: TrainingData, config: TrainingConfig) -> Iterator[
         groups=training_data.groups,
         max_tuning_rows=config.max_tuning_rows,
     )
+
+
+def _train_all(training_data: TrainingData, config: TrainingConfig) -> Iterator[Candidate]:
+    info("Training", f"on {len(training_data.train):,} rows; loading PyCaret")
+    tuner = tuner_of(training_data, config)
     if tuner.is_sampled:
         info("  sample:", f"the search uses {config.max_tuning_rows:,} rows; each selected setting is fitted on all")
     yield _log_candidate(tuner.prior(), training_data, config)

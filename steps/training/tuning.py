@@ -283,6 +283,15 @@ class Tuner:
             estimator = CalibratedClassifierCV(estimator, method="sigmoid", cv=self._calibration_folds)
         return self._candidate(model_id, name, with_preprocessing(model_id, estimator, self._inputs))
 
+    def refit(self, candidate: Candidate) -> Candidate:
+        """Fit a candidate of other training rows on these, with the same hyperparameters; nothing is tuned."""
+        estimator = clone(candidate.pipeline[-1])
+        if candidate.id == HGBC:
+            # Their places depend on the number of categories of each feature.
+            places = gradient_boosting(self._inputs, self._seed).categorical_features
+            estimator.set_params(categorical_features=places)
+        return self._candidate(candidate.id, candidate.name, with_preprocessing(candidate.id, estimator, self._inputs))
+
     def ids(self, models: str) -> list[str]:
         """Ids of the models that a parameter names, ``best`` resolved to the winner of ``compare_models``."""
         named = models.split(",")

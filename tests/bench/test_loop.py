@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, WORSE, BenchData, noisy, trials
+from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, UNCHANGED, WORSE, BenchData, noisy, trials
 from data.acquisition.raw_tables import write_split
 from data.preparation.contract import PreparationParams
 from data.preparation.manifest import PROD, TEST, TRAIN
@@ -24,7 +24,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> BenchData:
 def test_each_case_runs_once_with_each_sample_size(data: BenchData) -> None:
     found = [(case, trial.rows) for case, trial in trials(0, data, [200, 400])]
     expected = [(case, rows) for case in (WORSE, RESAMPLED, NOISY, BETTER) for rows in (200, 400)]
-    assert sorted(found, key=str) == sorted([*expected, (RECOVERED, len(data.test))], key=str)
+    once = [(RECOVERED, len(data.test)), (UNCHANGED, 4_500)]
+    assert sorted(found, key=str) == sorted([*expected, *once], key=str)
     assert {case for case, _ in found} == set(CASES)
 
 

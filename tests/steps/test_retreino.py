@@ -32,7 +32,7 @@ from steps import retreino
 from steps.operacao import OperacaoConfig
 from steps.retraining.config import RetrainingConfig, RetreinoConfig
 from steps.retraining.interrupted import resolve_interrupted
-from steps.retraining.training_set import TrainingSetError, build_training_set, label_weights
+from steps.retraining.training_set import TrainingSetError, TrainingSets, build_training_sets, label_weights
 from steps.retreino import RetrainingResult
 from steps.shared.tracking import Artifact, Params, log_records
 from steps.training.config import TrainingConfig
@@ -219,15 +219,20 @@ def champion(store: str, folder: Path) -> ModelVersion:
 
 
 def built(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingData:
+    return all_built(labels, champion, into, **options).challenger
+
+
+def all_built(labels: pd.DataFrame, champion: ModelVersion, into: Path, **options: object) -> TrainingSets:
     into.mkdir(exist_ok=True)
-    config = RetrainingConfig.model_validate(options)
-    return build_training_set(
+    config = RetrainingConfig.model_validate({"holdout_size": 0.5, **options})
+    return build_training_sets(
         labels,
         champion,
         into,
         "a" * 32,
         max_labels=config.max_labels,
         holdout_size=config.holdout_size,
+        n_origins=config.n_origins,
         weighting=config.weighting,
     )
 
@@ -246,6 +251,22 @@ def test_a_challenger_is_trained_on_dev_rows_and_training_labels_and_evaluated_o
         assert list(table) == COLUMNS
         assert table[TARGET].dtype == np.int64
         assert table.index.tolist() == list(range(len(table)))
+
+
+def test_the_training_sets_of_the_origins_before_the_hold_out_are_as_those_of_challengers_at_that_time(
+    champion: ModelVersion, tmp_path: Path
+) -> None:
+    found = all_built(LABELS, champion, tmp_path / "new")
+    assert [(len(each.train) - 400, len(each.test)) for each in found.earlier] == [(100, 67), (167, 67), (234, 66)]
+    for each in found.earlier:
+        labels = len(each.train) - 400
+        assert values(each.train) == [*values(DEV), *values(LABELS.head(labels))]
+        assert values(each.test) == values(LABELS.iloc[labels : labels + len(each.test)])
+        assert each.compared_on is not None
+        assert each.compared_on.tolist() == [False] * 400 + [True] * labels
+        assert each.weights is not None
+        assert set(each.weights[400:]) == {min(400 / labels, 5)}
+    assert {path.stem for path in (tmp_path / "new").iterdir()} == set(found.challenger.files)
 
 
 def test_labels_have_the_same_total_sample_weight_as_the_dev_rows_and_models_are_compared_on_them(
@@ -567,8 +588,9 @@ class RetrainingSetup:
     training_sets: list[TrainingData]
 
     def run(self, mode: str = "auto", **options: object) -> RetrainingResult:
-        """Decide and act."""
-        return retreino.run(RetreinoConfig.model_validate({"mode": mode, "current": str(self.table), **options}))
+        """Decide and act; compared on the temporal hold-out only."""
+        given = {"mode": mode, "current": str(self.table), "holdout_size": 0.5, "n_origins": 1, **options}
+        return retreino.run(RetreinoConfig.model_validate(given))
 
 
 @pytest.fixture

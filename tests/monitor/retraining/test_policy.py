@@ -25,6 +25,7 @@ from monitor.retraining.policy import (
     RetrainingPolicy,
     Trigger,
     decide,
+    rolling_origins,
     split_by_time,
 )
 from monitor.store.records import (
@@ -40,7 +41,7 @@ from monitor.store.records import (
 )
 from tests.evaluations import NOW, batch, evaluation, population, sixty_percent_accurate, with_accuracy
 
-POLICY = RetrainingPolicy(min_new_labels=1)
+POLICY = RetrainingPolicy(min_new_labels=1, holdout_size=0.5)
 PREDICTIVE_ONLY = RetrainingPolicy(windows=12, min_breached_windows=12, min_new_labels=1)
 """Needs more windows than there are: no reactive trigger fires."""
 DAY = timedelta(days=1)
@@ -734,3 +735,55 @@ def test_an_empty_table_of_labels_is_split_into_two_empty_ones() -> None:
     before, after = split_by_time(mixed(4).head(0), 0.5)
     assert before.empty
     assert after.empty
+
+
+# Rolling origins
+
+
+def test_every_label_after_the_first_part_is_compared_on_once_by_a_model_of_all_labels_before_it() -> None:
+    labels = mixed(800)
+    found = rolling_origins(labels, 0.5, 4, TARGET)
+    assert [len(origin.train) for origin in found] == [100, 200, 300, 400]
+    assert [len(origin.test) for origin in found] == [100, 100, 100, 400]
+    pd.testing.assert_frame_equal(pd.concat([origin.test for origin in found]), labels.iloc[100:])
+    for origin in found:
+        assert origin.train["time"].max() < origin.test["time"].min()
+        pd.testing.assert_frame_equal(origin.train, labels.head(len(origin.train)))
+
+
+def test_the_last_origin_is_the_split_by_time_and_with_one_origin_it_is_the_only_one() -> None:
+    labels = mixed(1_000)
+    for number in (1, 4):
+        last = rolling_origins(labels, 0.3, number, TARGET)[-1]
+        for found, expected in zip(last, split_by_time(labels, 0.3), strict=True):
+            pd.testing.assert_frame_equal(found, expected)
+    assert len(rolling_origins(labels, 0.3, 1, TARGET)) == 1
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(298, []), (300, [50]), (400, [50, 50]), (500, [50, 50, 50])])
+def test_few_labels_have_fewer_origins_none_with_less_than_a_hundred_training_labels(
+    rows: int, blocks: list[int]
+) -> None:
+    *earlier, _ = rolling_origins(mixed(rows), 0.5, 4, TARGET)
+    assert [len(origin.test) for origin in earlier] == blocks
+    assert all(len(origin.train) >= 100 for origin in earlier)
+
+
+def test_training_rows_of_the_champion_are_in_no_comparison_and_train_every_later_model() -> None:
+    labels = mixed(800).assign(**{IN_TRAINING: np.arange(800) < 250})
+    *earlier, last = rolling_origins(labels, 0.5, 4, TARGET)
+    assert [(len(origin.train), len(origin.test)) for origin in earlier] == [(250, 50), (300, 50), (350, 50)]
+    assert not any(origin.test[IN_TRAINING].any() for origin in (*earlier, last))
+
+
+def test_no_model_is_trained_on_labels_of_the_time_of_those_that_it_scores() -> None:
+    days = pd.Timestamp("2026-11-01") + pd.to_timedelta(np.arange(800) // 30, unit="D")
+    found = rolling_origins(mixed(800).assign(time=days), 0.5, 4, TARGET)
+    assert len(found) == 4
+    for origin in found:
+        assert origin.train["time"].max() < origin.test["time"].min()
+
+
+def test_an_origin_whose_labels_are_of_one_class_is_skipped() -> None:
+    labels = mixed(800).assign(**{TARGET: np.where(np.arange(800) < 170, 1.0, np.arange(800) % 2)})
+    assert [len(origin.train) for origin in rolling_origins(labels, 0.5, 4, TARGET)] == [300, 400]

@@ -58,6 +58,7 @@ def evaluated_challenger(  # noqa: PLR0913 each is a keyword but the rows and th
     champion: Floats | None = None,
     *,
     baseline: Floats | None = None,
+    held_out: npt.NDArray[np.bool_] | None = None,
     max_log_loss: float = MAX_LOG_LOSS,
     min_improvement: float = MIN_IMPROVEMENT,
 ) -> PromotionTest:
@@ -68,6 +69,7 @@ def evaluated_challenger(  # noqa: PLR0913 each is a keyword but the rows and th
         base_rate(rows) if baseline is None else baseline,
         dataset=default(),
         champion_name=NAME,
+        held_out=held_out,
         max_log_loss=max_log_loss,
         min_improvement=min_improvement,
     )
@@ -278,6 +280,38 @@ def test_slices_are_of_distance_period_playoffs_and_zone(rows: pd.DataFrame) -> 
     ]
     assert {name.split()[0] for name in names} == {"distance", "period", "playoffs", "zone"}
     assert {"period 1", "period 4", "zone Restricted Area", "distance Less Than 8 ft."} <= set(names)
+
+
+def test_a_challenger_that_is_worse_on_its_own_rows_does_not_pass_however_good_earlier_models_were(
+    rows: pd.DataFrame,
+) -> None:
+    own = np.arange(len(rows)) >= 2_400
+    champion = np.where(own, true_probability(rows), 1 - true_probability(rows))
+    challenger = np.where(own, base_rate(rows), true_probability(rows))
+    assert evaluated_challenger(rows, challenger, champion).result.passed
+    found = evaluated_challenger(rows, challenger, champion, held_out=own)
+    assert failed(found) == ["not constant", f"{NAME}, temporal hold-out"]
+    assert "on 600 rows, significantly worse" in found.result.reason
+
+
+def test_a_challenger_that_is_not_worse_on_its_own_rows_passes_by_all_rows_together(rows: pd.DataFrame) -> None:
+    own = np.arange(len(rows)) >= 2_800
+    few = rows[own].reset_index(drop=True)
+    made, champion = true_probability(rows), 0.5 * true_probability(rows) + 0.22
+    alone = evaluated_challenger(few, made[own], champion[own])
+    assert failed(alone) == [f"{NAME}, all rows"]
+    found = evaluated_challenger(rows, made, champion, held_out=own)
+    assert found.result.passed, found.result.reason
+    assert f"{NAME}, temporal hold-out" in [criterion.name for criterion in found.criteria]
+
+
+def test_a_challenger_whose_own_predictions_are_almost_constant_does_not_pass_with_earlier_models(
+    rows: pd.DataFrame,
+) -> None:
+    own = np.arange(len(rows)) >= 2_700
+    challenger = np.where(own, rows[TARGET].mean(), true_probability(rows))
+    found = evaluated_challenger(rows, challenger, 1 - true_probability(rows), held_out=own)
+    assert failed(found) == ["not constant"]
 
 
 def test_the_record_is_json_with_every_criterion(rows: pd.DataFrame) -> None:

@@ -242,14 +242,14 @@ def test_a_selected_decision_shows_all_its_details() -> None:
     assert windows["breaches"].tolist() == ["none", "log loss rose by 21%, from 0.660 to 0.800"]
     assert windows["log loss"].tolist() == ["0.6600", "0.8000"]
     assert criteria["difference"].tolist()[0].startswith("-0.0240 | [")
-    assert "Promotion test on the temporal hold-out: passed.** better on" in texts(shown)
+    assert "Promotion test: passed.** better on" in texts(shown)
 
 
 @pytest.mark.usefixtures("champions")
 @pytest.mark.parametrize(
     ("logged", "expected"),
     [
-        (json.dumps(decision_record(tested=True)["promotion_test"]), "Promotion test on the temporal hold-out: passed"),
+        (json.dumps(decision_record(tested=True)["promotion_test"]), "Promotion test: passed"),
         ('{"rows": ', "cannot be read"),
         (None, "holds all details"),
     ],
@@ -754,4 +754,4 @@ def test_the_promotion_test_of_a_version_that_waits_is_shown_with_that_of_its_de
     with_waiting_version()
     shown = page()
     assert not shown.exception
-    assert texts(shown).count("Promotion test on the temporal hold-out: passed") == 2
+    assert texts(shown).count("Promotion test: passed") == 2

@@ -17,9 +17,10 @@ from data.schema import FEATURES, SHOT_ID, TARGET
 from data.storage.files import sha256, write_parquet
 from monitor.store import run_names
 from serving import registry
+from serving.model.packaging import predict_probability
 from serving.registry import RegistryError
 from serving.registry.gate import GateResult
-from steps.training.promotion import Challenger, PromotionOutcome, comparison_rows, promote_if_better
+from steps.training.promotion import Challenger, EarlierRows, PromotionOutcome, comparison_rows, promote_if_better
 from steps.training.training_set import TrainingData
 from steps.treinamento import TreinamentoConfig
 from tests.evaluations import TRAINING_ROWS, population
@@ -335,6 +336,23 @@ def test_a_challenger_that_is_not_better_than_the_champion_is_archived_with_the_
     assert found.note.startswith("not promoted, it did not pass the gate: log loss 0.")
     assert not found.gate_result.passed
     assert found.promotion_test is not None
+
+
+def test_earlier_rows_are_compared_on_with_their_own_predictions(store_with_models: LoggedModels) -> None:
+    registry.promote(store_with_models.register(BAD), "the only one")
+    good = store_with_models.models[GOOD].pipeline
+    before = rows(3_000, 900)
+    made = predict_probability(good, before)
+    for predictions, promoted in ((made, True), (1 - made, False)):
+        who = contending(store_with_models, GOOD)
+        earlier = EarlierRows(before, predictions, np.full(900, before[TARGET].mean()))
+        found = promote_if_better(who, rows(2_000, 300), seed=0, earlier=earlier)
+        assert found.promoted is promoted
+        assert found.promotion_test is not None
+        by_name = {each.name: each.difference.rows for each in found.promotion_test.criteria}
+        assert by_name["champion version 1, all rows"] == 1_200
+        assert by_name["champion version 1, temporal hold-out"] == 300
+        registry.promote("1", "again")
 
 
 def test_the_rows_that_are_given_are_those_that_are_compared_on(store_with_models: LoggedModels) -> None:
