@@ -4,7 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.loop import BETTER, CASES, NOISY, RECOVERED, RESAMPLED, UNCHANGED, WORSE, BenchData, noisy, trials
+from bench.loop import (
+    BETTER,
+    CASES,
+    NOISY,
+    RECOVERED,
+    RESAMPLED,
+    UNCHANGED,
+    WORSE,
+    BenchData,
+    Case,
+    Trial,
+    noisy,
+    trials,
+)
 from data.acquisition.raw_tables import write_split
 from data.preparation.contract import PreparationParams
 from data.preparation.manifest import PROD, TEST, TRAIN
@@ -21,16 +34,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> BenchData:
     return BenchData.of(*(pd.read_parquet(folder / f"{name}.parquet") for name in (TRAIN, TEST, PROD)))
 
 
-def test_each_case_runs_once_with_each_sample_size(data: BenchData) -> None:
-    found = [(case, trial.rows) for case, trial in trials(0, data, [200, 400])]
-    expected = [(case, rows) for case in (WORSE, RESAMPLED, NOISY, BETTER) for rows in (200, 400)]
+@pytest.fixture(scope="module")
+def tried(data: BenchData) -> list[tuple[Case, Trial]]:
+    return trials(0, data, [400, 800])
+
+
+def test_each_case_runs_once_with_each_sample_size(data: BenchData, tried: list[tuple[Case, Trial]]) -> None:
+    found = [(case, trial.rows) for case, trial in tried]
+    expected = [(case, rows) for case in (WORSE, RESAMPLED, NOISY, BETTER) for rows in (400, 800)]
     once = [(RECOVERED, len(data.test)), (UNCHANGED, 4_500)]
     assert sorted(found, key=str) == sorted([*expected, *once], key=str)
     assert {case for case, _ in found} == set(CASES)
 
 
-def test_shuffled_labels_are_rejected_and_true_labels_promoted(data: BenchData) -> None:
-    found = dict(trials(0, data, [800]))
+def test_shuffled_labels_are_rejected_and_true_labels_promoted(tried: list[tuple[Case, Trial]]) -> None:
+    found = dict(tried)
     assert "champion" in found[WORSE].failed
     assert found[WORSE].difference > 0
     assert found[RECOVERED].failed == ()
