@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from data.datasets import for_dataset
 from data.errors import KobeShotError
 from monitor.charts import palette
 from monitor.metrics.names import MODEL_NAMES, MetricName, metric_name
@@ -131,9 +132,9 @@ def configured_endpoint() -> str:
 
 
 def show_prerequisite(what: str, command: str) -> None:
-    """Show what a page requires, and the command that creates it."""
+    """Show what a page requires, and the command that creates it for the dataset of the app."""
     st.info(sentence(what), icon=":material/info:")
-    st.code(command, language="sh")
+    st.code(for_dataset(command), language="sh")
 
 
 def card(column: DeltaGenerator, label: str, value: str, note: str = "", *, meaning: str = "") -> None:

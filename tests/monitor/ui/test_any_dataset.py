@@ -122,3 +122,10 @@ def test_nulls_of_a_pandas_column_of_strings_are_sent_as_nulls(orders: pd.DataFr
 
     values = orders[["weight", "port", "day", "is_fragile"]].to_numpy(dtype=object, na_value=float("nan"))
     assert _parquet(values, None)
+
+
+@pytest.mark.usefixtures("orders", "store")
+def test_the_command_for_what_is_missing_is_about_the_dataset() -> None:
+    shown = AppTest.from_file(str(ROOT / "monitor" / "ui" / "champions.py"), default_timeout=PAGE_SECONDS).run()
+    assert not shown.exception
+    assert shown.code[0].value.startswith("KOBE_SHOT_DATASET=")

@@ -27,13 +27,14 @@ from steps.retraining.config import RetreinoConfig
 from steps.reverter import ReverterConfig
 from steps.shared.command import StepConfig, part, run_command
 from steps.training.config import TrainingConfig
+from steps.treinamento import TreinamentoConfig
 from tests.networks import responding_with
 
 CONFIGS: dict[str, type[StepConfig]] = {
     "main": MainConfig,
     "aquisicao": AquisicaoConfig,
     "preparacao": PreparacaoConfig,
-    "treinamento": TrainingConfig,
+    "treinamento": TreinamentoConfig,
     "aplicacao": AplicacaoConfig,
     "monitoramento": MonitoramentoConfig,
     "relatorio": RelatorioConfig,
