@@ -12,11 +12,11 @@ def navigation() -> list[str]:
     # Tags such as !!python/name are of Zensical.
     text = re.sub(r"!!python/name:\S+", "x", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 
-    def files(entries: list[object]) -> list[str]:
-        found: list[str] = []
-        for entry in entries:
-            found += [entry] if isinstance(entry, str) else files(next(iter(entry.values())))  # type: ignore[attr-defined]
-        return found
+    def files(entry: object) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        entries = entry.values() if isinstance(entry, dict) else entry
+        return [file for each in entries for file in files(each)]  # type: ignore[attr-defined]
 
     return files(yaml.safe_load(text)["nav"])
 
