@@ -10,14 +10,19 @@ from monitor.store.model_store import current_store
 from monitor.ui import cache
 from serving import registry
 
-_EVERY_SECONDS, _ENDS_WITHIN_SECONDS = 30.0, 10.0
+_AT_FIRST_SECONDS, _EVERY_SECONDS, _ENDS_WITHIN_SECONDS = 3.0, 30.0, 10.0
 
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Compute what the pages show first, now and after each promotion and batch-scoring run, until the context ends."""
+    """Compute what the pages show first, until the context ends.
+
+    The first page is computed at once. A thread computes the inference log when the first visitor has that page, and
+    the first page again after each promotion and batch-scoring run.
+    """
+    known = _prepared(None)
     ended = threading.Event()
-    thread = threading.Thread(target=_work, args=(ended,), daemon=True, name="ahead")
+    thread = threading.Thread(target=_work, args=(ended, known), daemon=True, name="ahead")
     thread.start()
     try:
         yield
@@ -26,21 +31,34 @@ def working() -> Iterator[None]:
         thread.join(_ENDS_WITHIN_SECONDS)
 
 
-def _work(ended: threading.Event) -> None:
-    known: tuple[str, str] | None = None
-    while True:
-        try:
-            now = _shown()
-            if now != known:
-                cache.prepare()
-                known = now
-        except KobeShotError:
-            pass  # The pages show it.
-        except Exception as error:  # noqa: BLE001 the pages compute it themselves
-            console.error("The pages are not prepared before they are opened:", error)
-            return
-        if ended.wait(_EVERY_SECONDS):
-            return
+def _work(ended: threading.Event, known: tuple[str, str] | None) -> None:
+    if ended.wait(_AT_FIRST_SECONDS):
+        return
+    with _left_to_the_pages():
+        cache.prepare_log()
+    while not ended.wait(_EVERY_SECONDS):
+        known = _prepared(known)
+
+
+def _prepared(known: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Compute the first page, unless it shows what is known; what it shows."""
+    now = known
+    with _left_to_the_pages():
+        now = _shown()
+        if now != known:
+            cache.prepare_batch()
+    return now
+
+
+@contextmanager
+def _left_to_the_pages() -> Iterator[None]:
+    """The pages compute what failed themselves, and show what is wrong."""
+    try:
+        yield
+    except KobeShotError:
+        pass
+    except Exception as error:  # noqa: BLE001 anything else would end the thread
+        console.error("The pages are not prepared before they are opened:", error)
 
 
 @registry.translate_store_errors()

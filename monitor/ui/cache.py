@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from streamlit.logger import get_logger
 
 from data.datasets import worded
-from data.errors import KobeShotError, TableError
+from data.errors import TableError
 from data.schema import PROBABILITY, TARGET
 from monitor.charts.court_rows import has_place, on_court, with_label
 from monitor.charts.trust_court import trust_court
@@ -236,12 +236,16 @@ def current() -> ShownEvaluation:
     return _of_batch()
 
 
-def prepare() -> None:
-    """Compute what the pages show first of each data source, before they are opened."""
-    for source in (_of_batch, lambda: _of_log(None, nullcontext)):
-        # The pages show what is missing.
-        with suppress(KobeShotError), registry.translate_store_errors():
-            _prepared(source())
+def prepare_batch() -> None:
+    """Compute what the pages show first of the latest batch-scoring run, before they are opened."""
+    with registry.translate_store_errors():
+        _prepared(_of_batch())
+
+
+def prepare_log() -> None:
+    """Compute what the pages show first of the whole inference log, before they are opened."""
+    with registry.translate_store_errors():
+        _prepared(_of_log(None, nullcontext))
 
 
 def log_age() -> float:

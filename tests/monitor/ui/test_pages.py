@@ -254,13 +254,13 @@ def test_what_the_pages_show_first_is_computed_before_they_are_opened(
 ) -> None:
     _, pipeline = operated_store
     fill_log(tmp_path / "log.db", pipeline, 300)
-    prepared, prepare = threading.Event(), cache.prepare
+    prepared, prepare = threading.Event(), cache.prepare_log
 
     def prepare_and_record() -> None:
         prepare()
         prepared.set()
 
-    monkeypatch.setattr(cache, "prepare", prepare_and_record)
+    monkeypatch.setattr(cache, "prepare_log", prepare_and_record)
     with ahead.working():
         assert prepared.wait(PAGE_SECONDS)
     monkeypatch.setattr(reader, "read", None)
