@@ -1,4 +1,4 @@
-"""What the pages show first is computed before they are opened: by a thread of the app."""
+"""What the pages show first is computed before they are opened."""
 
 import threading
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ _AT_FIRST_SECONDS, _EVERY_SECONDS, _ENDS_WITHIN_SECONDS = 3.0, 30.0, 10.0
 def working() -> Iterator[None]:
     """Compute what the pages show first, until the context ends.
 
-    The first page is computed at once. A thread computes the inference log when the first visitor has that page, and
-    the first page again after each promotion and batch-scoring run.
+    The first page is computed at once. A thread computes the inference log some seconds later, which does not delay
+    the first visitor, and the first page again after each promotion and batch-scoring run.
     """
     known = _prepared(None)
     ended = threading.Event()
