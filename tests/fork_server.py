@@ -20,8 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, AnyStr, NamedTuple, NoReturn
@@ -48,6 +48,7 @@ _LIBRARIES = (
     "uvloop",
 )
 _lock = threading.Lock()
+_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -94,10 +95,26 @@ def start_code(code: str, **options: Any) -> "subprocess.Popen[Any]":  # noqa: A
     return _start(subprocess.Popen if _LIBC is None else _Fork, [sys.executable, "-c", code], options)
 
 
+@contextmanager
+def descriptors(limit: int) -> "Iterator[None]":
+    """Start the commands of the block as after ``ulimit -n LIMIT``; this process keeps what it may open."""
+    global _descriptors  # noqa: PLW0603 one process, one block at a time
+    before, _descriptors = _descriptors, (limit, _descriptors[1])
+    try:
+        yield
+    finally:
+        _descriptors = before
+
+
 def _start(
     kind: "type[subprocess.Popen[Any]]", command: Sequence[str], options: Mapping[str, Any]
 ) -> "subprocess.Popen[Any]":
-    return kind(command, **{"stdin": subprocess.DEVNULL, **options}, preexec_fn=end_with_parent)
+    return kind(command, **{"stdin": subprocess.DEVNULL, **options}, preexec_fn=_prepare)
+
+
+def _prepare() -> None:
+    end_with_parent()
+    resource.setrlimit(resource.RLIMIT_NOFILE, _descriptors)
 
 
 class _Fork(subprocess.Popen[AnyStr]):
@@ -107,8 +124,7 @@ class _Fork(subprocess.Popen[AnyStr]):
         folder, variables, pipes, has_session = options[4], options[5], options[9:15], options[20]
         files = [given if given != -1 else number for number, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         try:
-            descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
-            request = _Request(list(args), str(folder), dict(variables), bool(has_session), descriptors)
+            request = _Request(list(args), str(folder), dict(variables), bool(has_session), _descriptors)
             self.pid = _fork(request, files)
         finally:
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]

@@ -111,6 +111,8 @@ class Worker:
         self._place, self._supervisor = place, supervisor
         self._versions: dict[int, LoadedModel] = {}
         self._loading: set[ModelSource] = set()
+        # MLflow keeps the model that a file of code sets in a global of the process until it is returned.
+        self._one_at_a_time = asyncio.Lock()
         self._stop_at = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -184,10 +186,15 @@ class Worker:
             # One that is still being loaded is not kept when it is.
             self._loading = {source for source in self._loading if source.version != word.version}
             self._versions.pop(int(word.version), None)
+            gc.collect()
 
     async def _load_next(self, source: ModelSource) -> None:
-        found = await asyncio.to_thread(_load, source)
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(_load, source) if source in self._loading else ""
         if source not in self._loading:
+            # An error while its files were being removed keeps a model in a cycle of references.
+            del found
+            gc.collect()
             return
         self._loading.discard(source)
         if isinstance(found, str):

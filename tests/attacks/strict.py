@@ -1,13 +1,13 @@
 """Servers whose limits are so narrow that a test meets them within seconds."""
 
 import os
-import resource
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import psutil
 
+from tests import fork_server
 from tests.attacks.support import Server
 from tests.project import Checkout, run_mlflow_server, run_production_server, wait_until
 
@@ -22,9 +22,7 @@ LIMITS = {
 @contextmanager
 def narrow(name: str, checkout: Checkout, variables: Mapping[str, str]) -> Iterator[Server]:
     """Run a server with environment variables, and as after ``ulimit -n 256``."""
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = {variable: os.environ.get(variable) for variable in variables}
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, most))
     os.environ.update(variables)
     try:
         is_production = name == "production"
@@ -33,9 +31,9 @@ def narrow(name: str, checkout: Checkout, variables: Mapping[str, str]) -> Itera
             if is_production
             else run_mlflow_server(checkout)
         )
-        running = start.__enter__()
+        with fork_server.descriptors(DESCRIPTORS):
+            running = start.__enter__()
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
         for variable, value in before.items():
             os.environ.pop(variable) if value is None else os.environ.update({variable: value})
     try:

@@ -354,6 +354,8 @@ class Loaded:
 def marked():
     model = ScoringModel()
     model.mark = Loaded()
+    # As it may happen while this worker still loads what the other has refused; it leaves a cycle of references.
+    (Path(__file__).parent / "input_example.json").unlink()
     return model
 Path({str(loaded)!r}).touch(exist_ok=False)
 set_model(marked())
