@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from data.datasets import Dataset
 
@@ -89,6 +90,28 @@ class Groups:
         of_groups = (self.totals(residuals) ** 2).sum() * self.count / (self.count - 1)
         rows = len(values)
         return max(1.0, float(of_groups / ((residuals**2).sum() * rows / (rows - 1))))
+
+
+def percentile_confidence(confidence: float, groups: int | None) -> float:
+    """Confidence of the percentile interval of bootstrap samples of few groups, so that it is as wide as Student's.
+
+    The expanded percentile interval (T. C. Hesterberg, What Teachers Should Know About the Bootstrap, The American
+    Statistician 69, 2015), with one degree of freedom fewer than there are groups.
+
+    Parameters
+    ----------
+    confidence : float
+    groups : int or None
+        None where rows are drawn.
+
+    Examples
+    --------
+    >>> [round(percentile_confidence(0.95, groups), 4) for groups in (10, 300, None)]
+    [0.9763, 0.9509, 0.95]
+    """
+    if groups is None or groups < 2:  # noqa: PLR2004
+        return confidence
+    return float(2 * special.ndtr(special.stdtrit(groups - 1, (1 + confidence) / 2)) - 1)
 
 
 def groups_of(table: pd.DataFrame, dataset: Dataset) -> "pd.Series[Any] | None":

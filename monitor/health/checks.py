@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from data.datasets import Dataset, for_dataset
-from data.groups import groups_of
+from data.groups import Groups, groups_of
 from data.schema import PROBABILITY
 from monitor.drift.detector import LARGE_PSI, DriftResult, RateTest
 from monitor.drift.domain_classifier import FOLDS, MIN_ROWS
@@ -208,9 +208,11 @@ def out_of_support_rate(evaluation: Evaluation) -> CheckResult:
     details = f"{found.rows:,} rows; null threshold {found.out_of_support_threshold:.1%}"
     if not found.is_out_of_support:
         return passed(message, details)
-    rows = round(found.out_of_support_rate * found.rows)
-    limit = evaluation.dataset.monitoring.max_out_of_support
-    many = stats.binomtest(rows, found.rows, limit, alternative="greater").pvalue < 1 - CONFIDENCE
+    groups, limit = groups_of(evaluation.current, evaluation.dataset), evaluation.dataset.monitoring.max_out_of_support
+    effect = 1.0 if groups is None else Groups.of(groups).design_effect(evaluation.out_of_support.astype(float))
+    effective = max(1, round(found.rows / effect))
+    marked = round(found.out_of_support_rate * effective)
+    many = stats.binomtest(marked, effective, limit, alternative="greater").pvalue < 1 - CONFIDENCE
     return failed(message, details) if many else warning(message, details)
 
 

@@ -434,7 +434,7 @@ def compute_metrics(
         "precision": _share(hits, hits + false_alarms),
         "recall": _share(hits, positives),
         "specificity": _share(negatives - false_alarms, negatives),
-        "calibration_error": _calibration_error(tally, rows),
+        "calibration_error": np.abs(calibration_gaps(tally)).sum(axis=1),
         "log_loss_skill": log_loss_skill,
         "brier_skill": brier_skill,
     }
@@ -466,11 +466,13 @@ def calibration_bins(tally: ScoreCounts) -> npt.NDArray[np.int_]:
     return bins.astype(np.int_)
 
 
-def _calibration_error(tally: ScoreCounts, rows: Floats) -> Floats:
+def calibration_gaps(tally: ScoreCounts) -> Floats:
+    """Made shots less expected ones in each bin of the calibration error, as a share of all rows, shape (r, bins)."""
     starts = np.flatnonzero(np.diff(calibration_bins(tally), prepend=-1))
-    gap = tally.made - (tally.made + tally.missed) * tally.probability
-    error: Floats = np.abs(np.add.reduceat(gap, starts, axis=1)).sum(axis=1) / rows
-    return error
+    rows = tally.made + tally.missed
+    gaps = np.add.reduceat(tally.made - rows * tally.probability, starts, axis=1)
+    shares: Floats = gaps / rows.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _share(part: Floats, whole: Floats) -> Floats:

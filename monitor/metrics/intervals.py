@@ -13,18 +13,28 @@ from scipy import stats
 
 from data import court
 from data.datasets import Column, Dataset, Slice
-from data.groups import groups_of
+from data.groups import groups_of, percentile_confidence
 from data.schema import PROBABILITY
-from monitor.metrics.binary import METRICS, THRESHOLD, Floats, ScoreCounts, compute_metrics, sample_counts
+from monitor.metrics.binary import (
+    METRICS,
+    THRESHOLD,
+    Floats,
+    ScoreCounts,
+    calibration_gaps,
+    compute_metrics,
+    sample_counts,
+)
 
 CONFIDENCE = 0.95
 SAMPLES = 1_000
 """Bootstrap samples behind each interval."""
 
 _SHARES = ("accuracy", "precision", "recall", "specificity")
+_F1 = "f1_score"
 _MIN_ROWS = 2
 """Rows, or groups of rows, that an interval needs."""
 _MAX_VALUES = 20
+_HALVINGS = 30
 _OTHER, _NULL = "other", "null"
 
 
@@ -53,7 +63,8 @@ class Performance:
     metrics : dict of str to float
         Every defined metric.
     samples : dict of str to ndarray of float64, shape (r,)
-        The metrics of bootstrap samples of the rows, or of their groups.
+        The metrics of bootstrap samples of the rows, or of their groups; of the calibration error, see
+        `plausible_calibration_errors`.
     groups : int or None
         Groups that the bootstrap draws; None where it draws rows.
     """
@@ -68,20 +79,21 @@ class Performance:
     def interval(self, metric: str, confidence: float = CONFIDENCE) -> Interval:
         """Return a metric with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
 
-        A bootstrap sample is less calibrated than the rows that it is drawn from, so the interval of the calibration
-        error is shifted back by that difference. Where all rows of a proportion agree, the bootstrap has no variance
-        and the interval is Wilson's; the rows of a group then count as one, since they may agree because of the group.
+        The interval of few groups is wider, by `data.groups.percentile_confidence`. Where all rows of a proportion, or
+        of F1, agree, the bootstrap has no variance and the interval is Wilson's; the rows of a group then count as one,
+        since they may agree because of the group.
         """
         value = self.metrics[metric]
-        low, high = percentile_interval(self.samples[metric], confidence)
+        low, high = percentile_interval(self.samples[metric], percentile_confidence(confidence, self.groups))
         if metric == "calibration_error":
-            shift = float(self.samples[metric].mean()) - value
-            return Interval(value, min(max(low - shift, 0.0), value), max(high - shift, value))
-        if metric in _SHARES and low == high and self.counts[metric]:
+            return Interval(value, min(low, value), max(high, value))
+        if low == high and metric in (*_SHARES, _F1) and self.counts[metric]:
             trials = min(self.counts[metric], self.groups or self.counts[metric])
-            share = stats.binomtest(round(value * trials), trials)
+            # F1 is a function of the share of hits among the rows that are made or predicted made.
+            share = stats.binomtest(round((value / (2 - value) if metric == _F1 else value) * trials), trials)
             found = share.proportion_ci(confidence, method="wilson")
-            return Interval(value, float(found.low), float(found.high))
+            ends = [float(end) for end in (found.low, found.high)]
+            return Interval(value, *(2 * end / (1 + end) if metric == _F1 else end for end in ends))
         return Interval(value, low, high)
 
     def intervals(self) -> dict[str, Interval]:
@@ -132,15 +144,55 @@ def evaluate_with_intervals(  # noqa: PLR0913 the last four have defaults
     defined = {name: value for name, value in seen.items() if not np.isnan(value)}
     stream = np.random.default_rng(seed)
     parts = []
+    gaps = calibration_gaps(tally)[0]
     for count in sample_counts(samples, len(tally.probability)):
         drawn = tally.resampled(count, stream)
-        parts.append(compute_metrics(drawn, threshold, base_rate=rate))
+        found = compute_metrics(drawn, threshold, base_rate=rate)
+        parts.append(found | {"calibration_error": plausible_calibration_errors(gaps, calibration_gaps(drawn))})
     enough = (rows if tally.groups is None else tally.groups) >= _MIN_ROWS
     drawn_metrics = {
         name: np.concatenate([part[name] for part in parts]) if enough else np.full(samples, np.nan) for name in defined
     }
     counts = dict.fromkeys(defined, rows) | _counts(tally, threshold)
     return Performance(rows, rate, counts, defined, drawn_metrics, tally.groups)
+
+
+def plausible_calibration_errors(gaps: Floats, drawn: Floats) -> Floats:
+    """Calibration errors with which the noise of each bootstrap sample gives the measured calibration error.
+
+    Noise alone has a calibration error, so the measured one is too high, and that of a bootstrap sample more so. Their
+    quantiles are those of the interval that inverts a test of each true calibration error (Davison and Hinkley, 1997,
+    section 5.2), where the true gaps are the measured ones times a factor.
+
+    Parameters
+    ----------
+    gaps : ndarray of float64, shape (bins,)
+        The measured gaps; see `monitor.metrics.binary.calibration_gaps`.
+    drawn : ndarray of float64, shape (r, bins)
+        Those of bootstrap samples.
+
+    Returns
+    -------
+    ndarray of float64, shape (r,)
+        0 where the noise alone is as large as the measured calibration error.
+
+    Examples
+    --------
+    >>> gaps = np.array([0.04, -0.02])
+    >>> plausible_calibration_errors(gaps, gaps + [[0.01, 0], [0.1, 0]]).round(3).tolist()
+    [0.05, 0.0]
+    """
+    measured, noise = np.abs(gaps).sum(), drawn - gaps
+    of_noise = np.abs(noise).sum(axis=1)
+    if not measured:
+        return np.zeros(len(drawn))
+    # The calibration error is convex in the factor: from below the measured one it crosses it once.
+    low, high = np.zeros(len(drawn)), 1 + of_noise / measured
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = np.abs(middle[:, None] * gaps + noise).sum(axis=1) >= measured
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(of_noise >= measured, 0.0, high * measured)
 
 
 def _counts(tally: ScoreCounts, threshold: float) -> dict[str, int]:
@@ -177,7 +229,9 @@ def relative_degradation(
         return Interval(float("nan"), float("nan"), float("nan"))
     # A sample in which both are 0, as F1 often is with few positive rows, is one without a degradation.
     compared = np.where(reference.samples[metric] == 0, 1.0, np.abs(reference.samples[metric]))
-    low, high = percentile_interval(sign * (current.samples[metric] - reference.samples[metric]) / compared, confidence)
+    groups = min((side.groups for side in (current, reference) if side.groups is not None), default=None)
+    drawn = sign * (current.samples[metric] - reference.samples[metric]) / compared
+    low, high = percentile_interval(drawn, percentile_confidence(confidence, groups))
     return Interval(sign * (after - before) / abs(before), low, high)
 
 

@@ -14,6 +14,7 @@ from streamlit.logger import get_logger
 
 from data.datasets import worded
 from data.errors import TableError
+from data.groups import groups_of
 from data.schema import PROBABILITY, TARGET
 from monitor.charts.court_rows import has_place, on_court, with_label
 from monitor.charts.trust_court import trust_court
@@ -404,7 +405,7 @@ def _runners(store: ModelStore, key: str, _evaluation_of: Evaluation) -> list[Ru
     for candidate in all_candidates(store, version):
         if not candidate.selected:
             loss = log_loss_by_row(rows[TARGET], candidate.probability(rows))
-            low, high = mean_interval(loss - own)
+            low, high = mean_interval(loss - own, groups_of(rows, _evaluation_of.dataset))
             found.append(Runner(candidate.name, float(loss.mean()), float(own.mean()), low, high, len(rows)))
     return found
 
@@ -414,7 +415,11 @@ def _rolling(store: ModelStore, key: str, _evaluation_of: Evaluation) -> pd.Data
     del key
     rows = with_label(_evaluation_of.labeled, _evaluation_of.dataset)
     time = rows["time"] if "time" in rows else shots.game_dates(store, rows)
-    return None if time is None else rolling_loss_of(rows[TARGET], rows[PROBABILITY], time)
+    return (
+        None
+        if time is None
+        else rolling_loss_of(rows[TARGET], rows[PROBABILITY], time, groups_of(rows, _evaluation_of.dataset))
+    )
 
 
 def _promotion_test(run_id: str) -> dict[str, Any] | None:

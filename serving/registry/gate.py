@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from data.datasets import current
-from data.groups import Groups
+from data.groups import Groups, percentile_confidence
 
 CONFIDENCE = 0.95
 MIN_SKILL = 0.002
@@ -149,7 +149,8 @@ def _interval(
             # One group fewer than there are makes the variance unbiased: Rao and Wu, JASA 83 (1988).
             drawn = found.draw(found.count - 1, _RESAMPLES_AT_ONCE, stream)
             parts.append(drawn @ sums / (drawn @ rows))
-        low, high = np.quantile(np.concatenate(parts), [(1 - confidence) / 2, (1 + confidence) / 2])
+        used = percentile_confidence(confidence, found.count)
+        low, high = np.quantile(np.concatenate(parts), [(1 - used) / 2, (1 + used) / 2])
         return float(low), float(high)
     if differences.size > _MAX_RESAMPLED:
         # As resampling finds, which holds 16 bytes a row of each resample: gigabytes of a million rows.

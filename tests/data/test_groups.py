@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from data.datasets import default, load
-from data.groups import Groups, groups_of
+from data.groups import Groups, groups_of, percentile_confidence
 
 
 def test_a_row_without_a_group_is_a_group_of_its_own() -> None:
@@ -35,3 +36,11 @@ def test_groups_are_those_that_the_description_names() -> None:
     assert found.tolist() == [1, 1, 2]
     assert groups_of(table, default()) is None
     assert groups_of(table[[]], load("kobe_full")) is None
+
+
+@pytest.mark.parametrize("groups", [6, 25, 300])
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_the_percentiles_of_few_groups_are_as_far_apart_as_students(groups: int, confidence: float) -> None:
+    used = percentile_confidence(confidence, groups)
+    assert stats.norm.ppf((1 + used) / 2) == pytest.approx(stats.t.ppf((1 + confidence) / 2, groups - 1))
+    assert percentile_confidence(confidence, None) == confidence

@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline
 
 from data import court
 from data.datasets import Dataset, current
+from data.groups import groups_of
 from monitor.metrics.binary import log_loss_by_row
 from monitor.reports.pipeline import model_inputs
 from serving.model.packaging import predict_probability
@@ -33,9 +34,10 @@ def compare_candidates(
         name: log_loss_by_row(labels, predict_probability(model, test, dataset)) for name, model in models.items()
     }
     found: dict[str, float] = {}
+    groups = groups_of(test, dataset or current())
     for name in models:
         if name != selected:
-            pair = gate.paired_bootstrap(losses[selected], losses[name], seed=_SEED)
+            pair = gate.paired_bootstrap(losses[selected], losses[name], seed=_SEED, groups=groups)
             found |= {
                 f"compared_{name}": pair.value,
                 f"compared_{name}_low": pair.low,

@@ -51,6 +51,15 @@ def test_checks_of_categories_and_nulls_are_run_where_a_feature_has_them() -> No
     assert checks.checks_of(default()) == checks.CHECKS
 
 
+def test_rows_out_of_support_of_a_few_groups_are_an_alarm_and_recommend_no_retraining() -> None:
+    table = batch()
+    far = np.isin(table["customer"], table["customer"].unique()[:14])
+    found = table.assign(price=np.where(far, 1e6, table["price"]))
+    # 14% of 400 independent rows are significantly more than 10%; 14 of 100 customers are not.
+    assert run("K204", found.assign(customer=[f"alone {row}" for row in range(400)])).status == CheckStatus.FAILED
+    assert run("K204", found).status == CheckStatus.WARNING
+
+
 def test_unknown_categories_are_named_by_the_check() -> None:
     table = batch()
     names = np.where(np.arange(400) < 30, "app", np.where(np.arange(400) < 32, "fax", table["channel"]))

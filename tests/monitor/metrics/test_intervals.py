@@ -10,7 +10,13 @@ from data import court
 from data.datasets import Slice, default
 from data.simulation import synthetic
 from monitor.metrics.binary import METRICS, evaluate
-from monitor.metrics.intervals import evaluate_with_intervals, metrics_by_slice, relative_degradation, slices
+from monitor.metrics.intervals import (
+    evaluate_with_intervals,
+    metrics_by_slice,
+    percentile_interval,
+    relative_degradation,
+    slices,
+)
 from tests.orders import DATASET, orders
 
 Floats = npt.NDArray[np.float64]
@@ -207,6 +213,45 @@ def test_the_interval_of_the_calibration_error_contains_its_value(seed: int, row
     made = stream.choice([0.2, 0.4, 0.7], rows)
     interval = evaluate_with_intervals(stream.random(rows) < made, made, samples=100).interval("calibration_error")
     assert 0 <= interval.low <= interval.value <= interval.high
+
+
+@pytest.mark.parametrize(("overconfident", "rows"), [(0.0, 150), (0.0, 1_000), (0.1, 1_000)])
+def test_the_interval_of_the_calibration_error_covers_the_true_one(overconfident: float, rows: int) -> None:
+    covered = 0
+    for seed in range(100):
+        stream = np.random.default_rng(seed)
+        made = stream.choice(np.arange(0.25, 0.8, 0.1), rows)
+        labels = stream.random(rows) < made - overconfident * np.sign(made - 0.5)
+        found = evaluate_with_intervals(labels, made, samples=200).interval("calibration_error")
+        covered += found.low <= overconfident + 1e-9 and found.high >= overconfident
+    assert covered >= 88
+
+
+def test_intervals_of_few_games_are_wider_than_the_percentiles_of_their_samples() -> None:
+    few, many = (
+        evaluate_with_intervals(labels, made, groups=game, samples=4_000)
+        for labels, made, game in (games(8, 1, 0.5), games(2_000, 2, 0.5))
+    )
+    drawn = few.samples["log_loss"]
+    found = {
+        "the metric": (few.interval("log_loss"), drawn),
+        "its degradation": (
+            relative_degradation(few, many, "log_loss"),
+            (drawn - many.samples["log_loss"]) / many.samples["log_loss"],
+        ),
+    }
+    for name, (wide, samples) in found.items():
+        low, high = percentile_interval(samples, 0.95)
+        # 2.36 standard errors of Student's distribution instead of 1.96.
+        assert 1.1 < (wide.high - wide.low) / (high - low) < 1.3, name
+
+
+def test_the_interval_of_an_f1_of_zero_is_not_certain() -> None:
+    found = evaluate_with_intervals([1, 1, 1, 0, 0], [0.1, 0.1, 0.1, 0.1, 0.1])
+    interval = found.interval("f1_score")
+    assert (interval.value, interval.low) == (0, 0)
+    # Of 0 hits among 3 rows that are made, Wilson's interval ends at 0.56, and F1 is 2 x / (1 + x).
+    assert interval.high == pytest.approx(2 * 0.5615 / 1.5615, abs=1e-3)
 
 
 def test_each_metric_has_the_number_of_its_rows() -> None:
