@@ -115,18 +115,18 @@ def _draw_legends(figure: Figure, found: TrustCourt) -> None:
         axes.text(7.5 + place * 7, 1.0, f"{edge * 100:+.0f}", ha="center", **{**text, "fontsize": 8})
     axes.text(43, 6.2, "shots", **text)
     for place, size in enumerate((drawing.MIN_SIZE, 0.66, 1.0)):
-        shape = RegularPolygon((43.8 + place * 3.4, 3.4), 6, radius=1.4 * size, facecolor="none", edgecolor=INK, lw=0.8)
+        shape = RegularPolygon((43.6 + place * 2.8, 3.4), 6, radius=1.4 * size, facecolor="none", edgecolor=INK, lw=0.8)
         axes.add_patch(shape)
-    axes.text(53.0, 3.4, "few to many", **text)
+    axes.text(51.2, 3.4, "few to many", **text)
     axes.add_patch(
-        RegularPolygon((66, 6.2), 6, radius=1.3, facecolor=DIVERGING[0], alpha=FADED, edgecolor=LINES, lw=0.5)
+        RegularPolygon((67.4, 6.2), 6, radius=1.3, facecolor=DIVERGING[0], alpha=FADED, edgecolor=LINES, lw=0.5)
     )
-    axes.text(68.4, 6.2, "faded: not statistically significant", **text)
-    axes.add_patch(RegularPolygon((66, 2.6), 6, radius=1.3, facecolor="none", edgecolor=LINES, lw=0.7))
-    lines = [(np.array([66, 2.6]) + np.array(line)).tolist() for line in drawing.hatching(1.2)]
+    axes.text(69.8, 6.2, "faded: not statistically significant", **text)
+    axes.add_patch(RegularPolygon((67.4, 2.6), 6, radius=1.3, facecolor="none", edgecolor=LINES, lw=0.7))
+    lines = [(np.array([67.4, 2.6]) + np.array(line)).tolist() for line in drawing.hatching(1.2)]
     axes.add_collection(LineCollection(lines, colors=INK, linewidths=0.7))
     note = f" · {found.not_drawn:,} farther shots not drawn" if found.not_drawn else ""
-    axes.text(68.4, 2.6, f"hatched: out of training support{note}", **text)
+    axes.text(69.8, 2.6, f"hatched: out of training support{note}", **text)
 
 
 def _plain(text: str) -> str:
