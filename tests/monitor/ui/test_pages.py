@@ -1,6 +1,7 @@
 """The pages, run by Streamlit, over stores in every state."""
 
 import asyncio
+import gc
 import importlib
 import json
 import shutil
@@ -120,6 +121,21 @@ def test_the_app_starts_with_a_damaged_store_and_logs_an_error(
 
     asyncio.run(start())
     assert "found a damaged file" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_garbage_collection_after_each_run_does_not_examine_the_libraries(store: str) -> None:
+    assert store
+    started = importlib.import_module("monitor.app")
+
+    async def tracked_while_ready() -> int:
+        async with started.ready(started.app):
+            return len(gc.get_objects())
+
+    before = len(gc.get_objects())
+    try:
+        assert asyncio.run(tracked_while_ready()) < before / 10
+    finally:
+        gc.unfreeze()
 
 
 # Pages of one state are opened in one test: as in the app, they share the evaluation, which takes a second.
