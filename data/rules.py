@@ -1,5 +1,6 @@
 """The rules of the schema for the values of raw tables, as Ibis expressions, which any engine computes."""
 
+import math
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
@@ -44,7 +45,7 @@ def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] =
         if not is_number and needed:
             conditions.append(value.isnull())
         if column.kind == "date" and (column.role in {"feature", "time"} or needed):
-            conditions.append(~value.cast("string").re_search(_DATE))
+            conditions.append(~_is_date(value.cast("string")))
         if column.allowed and not is_number:
             conditions.append(~value.cast("string").isin(column.allowed))
         if conditions:
@@ -93,7 +94,13 @@ def day(dates: ir.Column) -> ir.StringColumn:
     if dates.type().is_temporal():
         return dates.cast("date").cast("string")
     texts = dates.cast("string")
-    return texts.re_search(_DATE).ifelse(texts.substr(0, _DAY), texts)
+    return _is_date(texts).ifelse(texts.substr(0, _DAY), texts)
+
+
+def _is_date(texts: ir.StringColumn) -> ir.BooleanColumn:
+    """Whether strings are dates; the pattern is slow, so it is searched only where a day is not all of the string."""
+    is_day = (texts == texts.try_cast("date").cast("string")) & (texts.length() == _DAY)
+    return ibis.cases((is_day, True), else_=texts.re_search(_DATE))
 
 
 def number(column: Column, value: ir.Column) -> ir.FloatingColumn:
@@ -119,20 +126,22 @@ def whole(value: ir.Column) -> ir.IntegerColumn:
 
 
 def _number_violations(column: Column, value: ir.Column, *, needed: bool) -> list[ir.BooleanColumn]:
-    found = number(column, value)
+    is_integer = value.type().is_integer()
+    found = value if is_integer else number(column, value)
     conditions = [found.isnull()] if needed else []
     if not value.type().is_numeric():
         conditions.append(value.notnull() & _double(value).isnull())
-    in_range = value if value.type().is_integer() else found
     low, high = column.limits
     if low is not None:
-        conditions.append(in_range < low)
+        conditions.append(found < (math.ceil(low) if is_integer else low))
     if high is not None:
-        conditions.append(in_range > high)
-    if column.kind == "float" and None in {low, high} and not value.type().is_integer():
-        conditions.append(found.isinf())
-    if column.kind != "float" and not value.type().is_integer():
+        conditions.append(found > (math.floor(high) if is_integer else high))
+    if is_integer:
+        return conditions
+    if column.kind != "float":
         conditions.append(~(found % 1 == 0))
+    elif None in {low, high}:
+        conditions.append(found.isinf())
     if column.role == "id":
         conditions.append(whole(value).isnull())
     return conditions

@@ -61,15 +61,20 @@ class RawShots:
     def counts(self) -> Mapping[str, int]:
         """Number of rows that are rejected, complete and incomplete, by what they miss, and by label."""
         checked = self.table.select(**self._model_columns(self.table), **{_IS_VALID: self._is_valid()})
-        complete = checked[_IS_VALID] & self._is_complete(checked)
-        conditions = {
-            "rejected": ~checked[_IS_VALID],
-            "complete": complete,
-            "incomplete": checked[_IS_VALID] & ~complete,
-            **{f"missing_{name}": checked[_IS_VALID] & checked[name].isnull() for name in self.needed},
-            **{f"label_{label}": complete & (checked[self.dataset.target.name] == label) for label in _LABELS},
-        }
-        return self._count(checked, conditions)
+        rows = checked.filter(checked[_IS_VALID])
+        complete = self._is_complete(rows)
+        of_label = {f"label_{label}": complete & (rows[self.dataset.target.name] == label) for label in _LABELS}
+        found = self.engine.rows(
+            rows.aggregate(
+                valid=rows.count(),
+                complete=rows.count(where=complete),
+                **{f"missing_{name}": rows[name].count() for name in self.needed},
+                **{name: rows.count(where=each) for name, each in of_label.items()},
+            )
+        )[0]
+        valid = found.pop("valid")
+        missing = {name: valid - rows for name, rows in found.items() if name.startswith("missing_")}
+        return found | missing | {"rejected": self.rows - valid, "incomplete": valid - found["complete"]}
 
     @property
     def rejected(self) -> int:

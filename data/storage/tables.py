@@ -19,6 +19,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
+from data.datasets import current
 from data.errors import FileError, TableError
 from data.storage import csv_text
 from data.storage.content import Content, content_of, open_text
@@ -326,8 +327,18 @@ class TableWriter:
         self._remaining = PART_ROWS
         self._path.mkdir(exist_ok=True)
         self.files.append(self._path / f"part-{len(self.files):05d}.parquet")
-        self._writer = pq.ParquetWriter(self.files[-1], self.schema)
+        self._writer = pq.ParquetWriter(self.files[-1], self.schema, **parquet_options(self.schema))
         return self._writer
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return the options of the Parquet writer: ids as differences, as a dictionary of them is slow and large."""
+    own = {current().id.name, current().id.raw_name}
+    ids = [field.name for field in schema if field.name in own and pa.types.is_integer(field.type)]
+    return {
+        "use_dictionary": [name for name in schema.names if name not in ids],
+        "column_encoding": dict.fromkeys(ids, "DELTA_BINARY_PACKED"),
+    }
 
 
 @contextmanager

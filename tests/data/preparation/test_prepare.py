@@ -23,7 +23,7 @@ from data.preparation.prepare import prepare as prepare_with
 from data.preparation.prepare import progress_total
 from data.schema import FEATURES, TARGET, THREE_POINTS, TWO_POINTS
 from data.storage.files import DiskFullError, sha256
-from data.storage.tables import TableWriter
+from data.storage.tables import TableWriter, parquet_options
 from tests.raw import assert_same
 from tests.raw import prepare_locally as prepare
 
@@ -101,7 +101,8 @@ def test_a_streamed_preparation_is_bit_identical_to_pandas(
     write_pair(pair, raw)
     prepare(raw, out, PreparationParams(test_size, seed))
     for name, expected in in_memory(pair, test_size, seed).items():
-        expected.to_parquet(out / "expected.parquet", index=False)
+        options = parquet_options(pa.Schema.from_pandas(expected, preserve_index=False))
+        expected.to_parquet(out / "expected.parquet", index=False, **options)
         assert (out / f"{name}.parquet").read_bytes() == (out / "expected.parquet").read_bytes()
 
 

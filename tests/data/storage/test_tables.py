@@ -77,6 +77,15 @@ def test_a_large_table_is_written_in_parts_and_a_small_one_as_a_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large.parquet", "small.parquet"]
 
 
+def test_ids_take_little_space(tmp_path: Path) -> None:
+    sizes = []
+    for name in ("shot_id", "of_another_name"):
+        target = written(tmp_path / f"{name}.parquet", TABLE[["shot_id"]].rename(columns={"shot_id": name}))
+        assert pq.read_table(target)[name].to_pylist() == list(range(3_000))
+        sizes.append(pq.ParquetFile(target).metadata.row_group(0).total_byte_size)
+    assert 10 * sizes[0] < sizes[1]
+
+
 def test_a_failed_writer_leaves_only_the_old_table(tmp_path: Path) -> None:
     target = in_parts(tmp_path / "shots.parquet", [3])
     before = sha256(target)
