@@ -230,6 +230,11 @@ def _script(arguments: list[str]) -> None:
     assert (ROOT / "deploy" / name).is_file(), f"there is no deploy/{name}"
 
 
+def _uv(arguments: list[str]) -> None:
+    for option, value in itertools.pairwise(arguments):
+        assert option not in {"-c", "-r"} or (ROOT / value).is_file(), f"there is no {value}"
+
+
 def _docker(arguments: list[str]) -> None:
     for option, value in itertools.pairwise(arguments):
         assert option not in {"-f", "--file", "--env-file"} or (ROOT / value).parent.is_dir(), f"there is no {value}"
@@ -244,8 +249,9 @@ _CHECKS: dict[str, Callable[[list[str]], None] | None] = {
     ".": _source,
     "pytest": _pytest,
     "docker": _docker,
+    "uv": _uv,
     "*.sh": _script,
-    **dict.fromkeys(("cd", "git", "ssh", "export", "ls", "mkdir", "cp", "spark-class", "for", "do", "done")),
+    **dict.fromkeys(("cd", "git", "ssh", "export", "ls", "du", "mkdir", "cp", "spark-class", "for", "do", "done")),
     # What a person installs, or runs on a cluster.
     **dict.fromkeys(("kubectl", "brew", "apt-get", "ln")),
 }
