@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.api import OLS, add_constant  # type: ignore[import-untyped]
 
 from data.datasets import default
 from data.schema import IN_TRAINING, PROBABILITY, TARGET
@@ -330,6 +331,19 @@ def test_without_a_trend_the_trigger_does_not_fire(shares: tuple[float, ...], po
     found = decided(windows(*shares), policy)
     assert trigger(found, "Trend of log loss").fired is False
     assert not found.retrain
+
+
+@pytest.mark.usefixtures("no_checks")
+def test_the_lower_bound_of_a_trend_is_that_of_ordinary_least_squares() -> None:
+    found = decided(windows(0.6, 0.5, 0.58, 0.44, 0.5, 0.4), PREDICTIVE_ONLY)
+    losses = np.array([window.log_loss for window in found.windows])
+    fitted = OLS(losses, add_constant(np.arange(6.0))).fit()
+    # An interval of 90% has 5% below it.
+    ahead = fitted.get_prediction([1.0, 5.0 + PREDICTIVE_ONLY.trend_horizon]).summary_frame(alpha=0.1).iloc[0]
+    assert ahead["mean"] - ahead["mean_ci_lower"] > 0.01
+    assert f"is {ahead['mean']:.3f}, lower 95% bound {ahead['mean_ci_lower']:.3f};" in (
+        trigger(found, "Trend of log loss").summary
+    )
 
 
 @pytest.mark.usefixtures("no_checks")
