@@ -152,6 +152,30 @@ def typed_with_problems(piece: pa.Table, dataset: Dataset | None = None) -> tupl
     return piece, problems
 
 
+def time_problems_of(piece: pa.Table, dataset: Dataset) -> dict[int, str]:
+    """What is wrong with the dates of the rows, by row, as in acquisition; a missing one is allowed.
+
+    Parameters
+    ----------
+    piece : pyarrow.Table
+        Of `open_shots`, which reads the dates that can only mean one day.
+    dataset : Dataset
+
+    Examples
+    --------
+    >>> time_problems_of(pa.table({"game_date": ["2013-10-29", "03/04/2013", None]}), current())
+    {1: "column game_date: found '03/04/2013', expected a date such as 2013-10-29"}
+    """
+    time = dataset.time
+    names = [name for name in (time.name, time.raw_name) if name in piece.column_names] if time else []
+    if not time or time.kind != "date" or not names:
+        return {}
+    cells = piece.column(names[0]).combine_chunks().dictionary_encode()
+    wrong = [place for place, text in enumerate(cells.dictionary.to_pylist()) if not is_date(text)]
+    rows = np.flatnonzero(np.isin(cells.indices.fill_null(-1), wrong)).tolist()
+    return {row: rejection_reason(time, cells[row].as_py()) for row in rows}
+
+
 def problems_of(values: Cells, dataset: Dataset | None = None) -> dict[int, str]:
     """What is wrong with rows by the description, by row.
 

@@ -21,6 +21,9 @@ from data.storage.content import BLOCK_BYTES, open_text
 NULLS = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "<NA>", "n/a", "nan", "null", "-nan", "-NaN")
 """Cells that are missing values, as in pandas."""
 
+MAX_ROW_BYTES = 1 << 20
+"""Size of the blocks in which Arrow reads a text; no row is longer."""
+
 _SEPARATORS = (",", ";", "\t", "|", " ")
 _HEADER_LINES = 50
 
@@ -107,7 +110,7 @@ def batches(path: Path, text: CsvText, places: Sequence[int]) -> Iterator[pa.Rec
         escape_char=text.escape or False,
         newlines_in_values=True,
     )
-    read = pa_csv.ReadOptions(skip_rows=text.skipped, column_names=names)
+    read = pa_csv.ReadOptions(skip_rows=text.skipped, column_names=names, block_size=MAX_ROW_BYTES)
     # Closed explicitly: a reader thread that is active when the process ends aborts the process.
     with (
         open_text(path) as opened,

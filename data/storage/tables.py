@@ -34,6 +34,8 @@ ATTRIBUTES = b"PANDAS_ATTRS"
 
 _FORMATS = (".parquet", ".csv")
 _READ_BYTES = 1 << 20
+_LONG_ROW = "straddling object"
+"""What Arrow calls a row of CSV or JSON that is longer than a block."""
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SAMPLE_GROUPS = 20
 _SAMPLE_ROWS = 65_536
@@ -239,6 +241,11 @@ class TableReader:
             message = (
                 f"{name}: expected a complete {kind} table; it cannot be read ({reason}). Replace or remove the file."
             )
+            if _LONG_ROW in reason:
+                message = (
+                    f"{name}: expected rows of less than {csv_text.MAX_ROW_BYTES:,} bytes; found a longer one. Remove "
+                    "it, or close its quotation mark, without which all that follows is one cell."
+                )
             raise TableError(message) from error
 
 
@@ -460,7 +467,8 @@ def _scalar(value: str | None) -> pa.Scalar:
 def _stream(file: Path, content: Content) -> Iterator[Any]:
     """Open a file of Arrow batches or of JSON lines; iterable, with a schema."""
     if content == "json":
-        with open_text(file) as text, pa_json.open_json(text) as lines:
+        options = pa_json.ReadOptions(block_size=csv_text.MAX_ROW_BYTES)
+        with open_text(file) as text, pa_json.open_json(text, read_options=options) as lines:
             yield lines
         return
     with open_native(file) as source:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from data.datasets import Dataset, current
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, REASON
 from serving.client.endpoint import Predictions, RejectedRowsError
-from serving.shot_tables import Cells, features_of, problems_of, shot_ids_of, typed_with_problems
+from serving.shot_tables import Cells, features_of, problems_of, shot_ids_of, time_problems_of, typed_with_problems
 
 Integers = npt.NDArray[np.int64]
 
@@ -77,7 +77,8 @@ class _Rows:
         self._scorer, self._request_id, self._dataset = scorer, request_id, dataset
         self._values, self._problems = features_of(table, dataset)
         self._ids = shot_ids_of(table)
-        self._reasons = {**(typed_with_problems(table, dataset)[1] if is_typed else {}), **self._problems}
+        others = typed_with_problems(table, dataset)[1] if is_typed else {}
+        self._reasons = {**time_problems_of(table, dataset), **others, **self._problems}
         count = len(self._values)
         self._label, self._probability = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
         self._version = np.zeros(count, dtype=np.int64)

@@ -25,7 +25,7 @@ from data.storage.files import atomic_write, remove_path
 from data.storage.tables import table_writer
 from serving.batch.local import BatchJob, BatchResult, check_rejects, with_reasons
 from serving.client.endpoint import ScoringError
-from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of
+from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of, time_problems_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -167,15 +167,19 @@ def _stored_names(names: list[str], dataset: Dataset) -> dict[str, str]:
 
 
 def _wrong(column_of: dict[str, str], dataset: Dataset) -> str:
-    """SQL condition of a row that violates the schema, as `serving.shot_tables.problems_of`."""
-    return " OR ".join(_is_wrong(column_of[column.name], column) for column in dataset.features)
+    """SQL condition of a row that violates the schema, as `problems_of` and `time_problems_of`."""
+    time = dataset.time
+    wrong = [_is_wrong(column_of[column.name], column, nullable=column.nullable) for column in dataset.features]
+    if time and time.kind == "date" and time.name in column_of:
+        wrong.append(_is_wrong(column_of[time.name], time, nullable=True))
+    return " OR ".join(wrong)
 
 
-def _is_wrong(name: str, column: Column) -> str:
+def _is_wrong(name: str, column: Column, *, nullable: bool) -> str:
     stored = quote_identifier(name)
     conditions = _number_conditions(name, column) if column.is_numeric else _text_conditions(name, column)
     fits = " AND ".join([f"{stored} IS NOT NULL", *conditions])
-    return f"NOT ({stored} IS NULL OR coalesce({fits}, false))" if column.nullable else f"NOT coalesce({fits}, false)"
+    return f"NOT ({stored} IS NULL OR coalesce({fits}, false))" if nullable else f"NOT coalesce({fits}, false)"
 
 
 def _number_conditions(name: str, column: Column) -> Iterator[str]:
@@ -213,7 +217,7 @@ def _rejects(wrong: "DataFrame", rejected: int, batch: BatchJob, dataset: Datase
         found = wrong.orderBy(_POSITION).limit(min(rejected, most)).toArrow()
     rows = found.drop_columns([_POSITION])
     values, problems = features_of(rows, dataset)
-    reasons = {**problems_of(values, dataset), **problems}
+    reasons = {**time_problems_of(rows, dataset), **problems_of(values, dataset), **problems}
     rejects = with_reasons(rows, found.column(_POSITION), pa.array([reasons[row] for row in range(len(rows))]))
     check_rejects(rejected, batch, rejects, complete=True)
     if all_rows:

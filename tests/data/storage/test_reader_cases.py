@@ -64,6 +64,11 @@ def plain() -> pd.DataFrame:
     )
 
 
+def long() -> pd.DataFrame:
+    """Shots with a cell that is longer than a block of CSV or JSON."""
+    return plain().assign(note=["x"] * (ROWS - 1) + ["x" * 3_000_000])
+
+
 @pytest.fixture(autouse=True)
 def _temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder for temporary files of this test alone."""
@@ -514,6 +519,14 @@ REFUSED: dict[str, Refused] = {
     "a bomb": Refused("shots.csv.gz", bomb, "unpacks to more than 200 times its size"),
     "no header line": Refused("shots.csv", lambda path: plain().to_csv(path, index=False, header=False), "34.0143"),
     "lines of several lengths": Refused("shots.csv", content(b"shot_id,lat,lon\n1,2,3\n1,2\n"), "shots.csv"),
+    "a row of CSV that is too long": Refused(
+        "shots.csv", lambda path: long().to_csv(path, index=False), "expected rows of less than 1,048,576 bytes; found"
+    ),
+    "a row of JSON that is too long": Refused(
+        "shots.json",
+        lambda path: long().to_json(path, orient="records", lines=True),
+        "expected rows of less than 1,048,576 bytes; found",
+    ),
     "a shot chart": Refused("chart.csv", chart, "python -m data.nba_charts"),
 }
 
@@ -540,10 +553,11 @@ def test_dates_that_can_only_mean_one_day_are_read_by_every_command(form: str, t
         assert found["game_date"].tolist() == days.strftime("%Y-%m-%d").tolist()
 
 
-def test_dates_that_can_mean_two_days_are_refused_as_a_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["source", "table", "client"])
+def test_dates_that_can_mean_two_days_are_refused(command: str, tmp_path: Path) -> None:
     plain().assign(game_date="10/11/2000").to_csv(tmp_path / "shots.csv", index=False)
     with pytest.raises(KobeShotError, match="game_date: found '10/11/2000', expected a date such as 2013-10-29"):
-        read_source(str(tmp_path / "shots.csv"), tmp_path)
+        COMMANDS[command](str(tmp_path / "shots.csv"), tmp_path)
 
 
 def test_two_longitudes_that_differ_are_named_with_their_row(tmp_path: Path) -> None:

@@ -162,6 +162,17 @@ def test_rows_that_violate_the_schema_go_to_the_rejects_with_their_reasons(tmp_p
     )
 
 
+def test_a_date_that_can_mean_two_days_is_a_reject_as_in_acquisition(tmp_path: Path) -> None:
+    dates = ["2013-10-29", None, "29.10.2013", "03/04/2013", "soon"]
+    shots(5).assign(game_date=dates).to_parquet(tmp_path / "wrong.parquet", index=False)
+    assert score(tmp_path / "wrong.parquet", tmp_path / "out.parquet", max_rejected_rows=2).rejected == 2
+    found, rejects = (pd.read_parquet(tmp_path / name) for name in ("out.parquet", "out_rejects.parquet"))
+    assert found["game_date"].tolist() == ["2013-10-29", None, "2013-10-29"]
+    assert rejects["reason"].tolist() == [
+        f"column game_date: found '{text}', expected a date such as 2013-10-29" for text in ("03/04/2013", "soon")
+    ]
+
+
 def test_one_row_too_many_ends_the_run_names_the_first_ten_and_leaves_the_old_output(tmp_path: Path) -> None:
     wrong = shots()
     wrong.loc[100:120, "period"] = 11

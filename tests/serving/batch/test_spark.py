@@ -74,13 +74,14 @@ def test_spark_gives_the_rows_the_columns_and_the_metrics_of_the_local_engine(
     tmp_path: Path, uri: str, most_distinct: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("monitor.metrics.binary.MAX_DISTINCT", most_distinct)
-    wrong = shots().rename(columns={"lng": "lon"})
+    wrong = shots().rename(columns={"lng": "lon"}).assign(game_date="2013-10-29")
+    wrong.loc[[10, 40, 50], "game_date"] = ["soon", "03/04/2013", None]
     wrong.loc[10, "period"], wrong.loc[20, "lat"], wrong.loc[30, TARGET] = 2.5, np.nan, 3
     table = in_parts(wrong, tmp_path / "shots.parquet")
     ours, its = (BatchJob(table, tmp_path / name, 3) for name in ("local.parquet", "spark.parquet"))
     here, there = local(uri, ours), spark(uri, its, most_distinct)
     assert there[0] == here[0]
-    assert there[0].rejected == 2
+    assert there[0].rejected == 3
     assert by_id(its.out).set_index(SHOT_ID)[TARGET].isna()[30]
     pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
     pd.testing.assert_frame_equal(by_id(its.rejects), by_id(ours.rejects))
