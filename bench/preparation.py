@@ -2,10 +2,12 @@
 
 Each engine prepares the same synthetic raw tables in a process of its own: read, validate, filter, split, count, write.
 The seconds exclude the start of Python and imports. Plain pandas reads both raw tables, checks ranges and duplicates,
-splits with scikit-learn and writes. Another checkout of this project (``--before``) is measured in the same run.
+splits with scikit-learn and writes. Plain DuckDB does the same in SQL, in the memory that the local engine may use, but
+its rows have no order. Another checkout of this project (``--before``) is measured in the same run.
 """
 
 import argparse
+import importlib
 import json
 import sys
 import tempfile
@@ -13,7 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pandas as pd
+import psutil
 from rich.table import Table
 from sklearn.model_selection import train_test_split
 
@@ -27,9 +31,11 @@ from data.preparation.contract import PreparationParams
 from data.preparation.prepare import prepare
 from data.schema import COLUMN, FEATURES, GAME_DATE, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.simulation import synthetic
+from data.storage.duckdb import duckdb_config
 
 _MILLION = 1_000_000
-_ENGINES = ("pandas", "local", "spark")
+_PANDAS_BYTES = 900
+_ENGINES = ("pandas", "duckdb", "local", "spark")
 _BEFORE = """
 import json, sys, time
 from pathlib import Path
@@ -56,6 +62,7 @@ def main() -> None:
     parser.add_argument("--millions", default="1,10", help="sizes of both raw tables together, in millions of rows")
     parser.add_argument("--engines", default=",".join(_ENGINES), help=f"some of {', '.join(_ENGINES)}")
     parser.add_argument("--before", type=Path, help="another checkout, whose local engine is measured too")
+    parser.add_argument("--folder", type=Path, help="folder that keeps the raw tables; by default a temporary folder")
     parser.add_argument("--repeats", type=int, default=1, help="measurements of each; the fastest is printed")
     parser.add_argument("--one", nargs=3, metavar=("ENGINE", "RAW", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -72,8 +79,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for size in options.millions.split(","):
             rows = round(float(size) * _MILLION)
-            raw = _raw_tables(Path(scratch) / size, rows)
+            raw = _raw_tables((options.folder or Path(scratch)) / size, rows)
             for name, (command, folder) in commands.items():
+                if name == "pandas" and rows * _PANDAS_BYTES > psutil.virtual_memory().available:
+                    info("Skipped", f"pandas, {rows:,} rows: it needs about {rows * _PANDAS_BYTES / 2**30:.0f} GiB")
+                    continue
                 info("Measuring", f"{name}, {rows:,} rows")
                 seconds, mebibytes = min(_measure(command, folder, raw) for _ in range(options.repeats))
                 table.add_row(name, f"{rows:,}", f"{rows / seconds:,.0f}", f"{seconds:.2f}", f"{mebibytes:,.0f}")
@@ -81,7 +91,9 @@ def main() -> None:
 
 
 def _raw_tables(folder: Path, rows: int) -> Path:
-    folder.mkdir()
+    if folder.exists():
+        return folder
+    folder.mkdir(parents=True)
     with progress_bar("simulating", rows) as advance:
         write_split(synthetic.marked(rows, 1, advance), folder)
     return folder
@@ -99,7 +111,9 @@ def _seconds(engine: str, raw: Path, out: Path) -> float:
         with open_engine(engine, "", out) as opened:
             prepare(opened, raw, out, PreparationParams())
 
-    return _timed(run if engine != "pandas" else lambda: _prepare_with_pandas(raw, out))
+    importlib.import_module("ibis.backends.duckdb")
+    plain = {"pandas": _prepare_with_pandas, "duckdb": _prepare_with_duckdb}
+    return _timed(lambda: plain[engine](raw, out) if engine in plain else run())
 
 
 def _timed(run: Callable[[], None]) -> float:
@@ -129,6 +143,40 @@ def _prepare_with_pandas(raw: Path, out: Path) -> None:
         part[[SHOT_ID]].to_parquet(out / f"{name}_ids.parquet", index=False)
     prod = tables[PROD_FILE].dropna(subset=[*names.values()])
     prod[[SHOT_ID, GAME_DATE, *columns]].to_parquet(out / "base_prod.parquet", index=False)
+
+
+def _prepare_with_duckdb(raw: Path, out: Path) -> None:
+    names = [f'"{RAW_COLUMN_NAMES.get(name, name)}"' for name in FEATURES]
+    dev, prod = (f"read_parquet('{raw / file}{'/*' * (raw / file).is_dir()}')" for file in FILES)
+    with duckdb_config(out) as config, duckdb.connect(config=config) as opened:
+        ranges = [
+            f'"{column.name}" NOT BETWEEN {column.minimum} AND {column.maximum}'
+            for column in COLUMN.values()
+            if column.minimum is not None and column.maximum is not None
+        ]
+        for table in (dev, prod):
+            if opened.execute(f"SELECT count(*) FROM {table} WHERE {' OR '.join(ranges)}").fetchone() != (0,):
+                message = "values out of range"
+                raise SystemExit(message)
+        ids = f"SELECT {SHOT_ID} FROM {dev} UNION ALL SELECT {SHOT_ID} FROM {prod}"
+        if opened.execute(f"SELECT count(*) = count(DISTINCT {SHOT_ID}) FROM ({ids})").fetchone() != (True,):
+            message = "duplicate shot_id"
+            raise SystemExit(message)
+        complete = " AND ".join(f"{name} IS NOT NULL" for name in names)
+        columns = ", ".join(f"{name}::DOUBLE AS {name}" for name in [*names, TARGET])
+        opened.execute(
+            f"CREATE TEMP TABLE dev AS SELECT {SHOT_ID}, {columns}, row_number() OVER (PARTITION BY {TARGET} ORDER BY "
+            f"hash({SHOT_ID}, 42)) <= 0.2 * count(*) OVER (PARTITION BY {TARGET}) AS is_test "
+            f"FROM {dev} WHERE {complete} AND {TARGET} IS NOT NULL"
+        )
+        sides = {"data_filtered": "true", "base_train": "NOT is_test", "base_test": "is_test"}
+        queries = {
+            **{name: f"SELECT * EXCLUDE ({SHOT_ID}, is_test) FROM dev WHERE {side}" for name, side in sides.items()},
+            **{f"{name}_ids": f"SELECT {SHOT_ID} FROM dev WHERE {side}" for name, side in sides.items()},
+            "base_prod": f"SELECT {SHOT_ID}, {GAME_DATE}, {columns} FROM {prod} WHERE {complete}",
+        }
+        for name, query in queries.items():
+            opened.execute(f"COPY ({query}) TO '{out / name}.parquet' (FORMAT parquet)")
 
 
 if __name__ == "__main__":

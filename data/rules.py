@@ -11,10 +11,9 @@ import ibis.expr.types as ir
 import numpy as np
 
 from data.datasets import Column, Dataset
+from data.validation import DATE, DAY
 
 _NUMBER = "^[+-]?(nan|inf|infinity|([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?)$"
-_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$"
-_DAY = len("2013-10-29")
 _FALSE = ibis.literal(value=False)
 
 
@@ -94,13 +93,13 @@ def day(dates: ir.Column) -> ir.StringColumn:
     if dates.type().is_temporal():
         return dates.cast("date").cast("string")
     texts = dates.cast("string")
-    return _is_date(texts).ifelse(texts.substr(0, _DAY), texts)
+    return _is_date(texts).ifelse(texts.substr(0, DAY), texts)
 
 
 def _is_date(texts: ir.StringColumn) -> ir.BooleanColumn:
     """Whether strings are dates; the pattern is slow, so it is searched only where a day is not all of the string."""
-    is_day = (texts == texts.try_cast("date").cast("string")) & (texts.length() == _DAY)
-    return ibis.cases((is_day, True), else_=texts.re_search(_DATE))
+    is_day = (texts == texts.try_cast("date").cast("string")) & (texts.length() == DAY)
+    return ibis.cases((is_day, True), else_=texts.re_search(DATE))
 
 
 def number(column: Column, value: ir.Column) -> ir.FloatingColumn:

@@ -23,6 +23,7 @@ from data.spark.tables import quote_identifier, read, stored_table, write_into
 from data.storage.dataset_reader import DatasetReader
 from data.storage.files import atomic_write, remove_path
 from data.storage.tables import table_writer
+from data.validation import DATE, DAY
 from serving.batch.local import BatchJob, BatchResult, check_rejects, with_reasons
 from serving.client.endpoint import ScoringError
 from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of, time_problems_of
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 _RESULT, _POSITION, _KEY = "__result", "__position", "__in_training_"
-_DATE, _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$", len("2000-10-31")
 _MAX_SHOWN = 10
 _RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
 _NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
@@ -195,7 +195,7 @@ def _number_conditions(name: str, column: Column) -> Iterator[str]:
 def _text_conditions(name: str, column: Column) -> Iterator[str]:
     value = f"CAST({quote_identifier(name)} AS STRING)"
     if column.kind == "date":
-        yield f"{value} RLIKE {_quoted(_DATE)} AND try_cast(left({value}, {_DAY}) AS DATE) >= DATE'0001-01-01'"
+        yield f"{value} RLIKE {_quoted(DATE)} AND try_cast(left({value}, {DAY}) AS DATE) >= DATE'0001-01-01'"
     if column.allowed:
         yield f"{value} IN ({', '.join(map(_quoted, column.allowed))})"
 
