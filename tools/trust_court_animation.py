@@ -1,7 +1,7 @@
 """The moving trust court of the README, in both languages: ``python -m tools.trust_court_animation``.
 
-Run it after ``make main`` on the public files. It shows the shots that the champion was not trained on, season after
-season: the test rows of the two-point shots, and all three-point shots.
+Run it after ``make main`` on the public files. It shows the labeled shots that the champion was not trained on, season
+after season: the test rows of the two-point shots, and the three-point shots.
 """
 
 import io
@@ -42,8 +42,8 @@ FRAME_MS, LAST_MS = 450, 4000
 
 _TITLES = {"en": "Where can P(made) be trusted?", "pt": "Onde se pode confiar em P(cesta)?"}
 _SUBTITLES = {
-    "en": "{first} to {season}: {shots:,} shots that the model was not trained on, {outside:.0%} out of support",
-    "pt": "{first} a {season}: {shots:,} arremessos que não estão no treino, {outside:.0%} fora da região dele",
+    "en": "{first} to {season}: {shots:,} labeled shots, none in the training data, {outside:.0%} out of support",
+    "pt": "{first} a {season}: {shots:,} arremessos com rótulo, nenhum do treino, {outside:.0%} fora da região dele",
 }
 
 
@@ -73,10 +73,11 @@ def run(_: AnimationConfig) -> None:
 
 
 def unseen(dataset: Dataset) -> pd.DataFrame:
-    """The raw shots with all features that are no training rows, in the order of their seasons."""
+    """The labeled raw shots with all features that are no training rows, in the order of their seasons."""
     tables = [DatasetReader(raw_folder(dataset) / name, dataset=dataset).whole() for name in dataset.raw_tables]
     names = {column.raw_name: column.name for column in dataset.columns}
-    shots = pd.concat(tables, ignore_index=True).rename(columns=names).dropna(subset=dataset.feature_names)
+    known = [*dataset.feature_names, dataset.target.name]
+    shots = pd.concat(tables, ignore_index=True).rename(columns=names).dropna(subset=known)
     trained = TableReader(processed_folder(dataset) / f"{IDS[TRAIN]}.parquet").whole()[dataset.id.name]
     return shots[~shots[dataset.id.name].isin(trained)].sort_values(SEASON, kind="stable").reset_index(drop=True)
 
