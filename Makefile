@@ -121,7 +121,7 @@ bench-pages: env ## Measure the time until the pages of the monitor show their r
 bench-groups: env ## Measure what groups, such as games, change in intervals, the gate and drift thresholds
 	python -m bench.groups $(ARGUMENTS)
 
-bench-monitor: env ## Measure false-positive rate and power of drift detection, and interval coverage (after make main)
+bench-monitor: env ## Measure false-positive rates of the alarms, power, and interval coverage (after make main)
 	python -m bench.monitor $(ARGUMENTS)
 
 serve: env ## Serve the champion on 127.0.0.1; reloads on promotion (PORT=5001 WORKERS=2 OUTPUT=label)

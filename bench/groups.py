@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -20,25 +19,19 @@ import pandas as pd
 from pydantic import Field
 from rich.progress import track
 from rich.table import Table
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
 
+from bench.error_rates import labeled_shots
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
 from data.datasets import Dataset, load
 from data.groups import Groups
 from data.schema import PROBABILITY
 from data.simulation import synthetic
-from data.storage.dataset_reader import DatasetReader
 from monitor.drift.detector import ALPHA, DriftDetector
 from monitor.drift.training_support import Support
 from monitor.metrics.binary import evaluate, log_loss_by_row
 from monitor.metrics.intervals import evaluate_with_intervals
 from monitor.metrics.rates import wilson
-from monitor.scored_tables import validate_scored_table
 from serving.registry.gate import paired_bootstrap
 
 Floats = npt.NDArray[np.float64]
@@ -104,34 +97,6 @@ class Games:
         selected = [self.rows[number] for number in stream.integers(len(self.rows), size=games)]
         rows = np.concatenate(selected)
         return self.labels[rows], self.probability[rows], np.repeat(np.arange(games), list(map(len, selected)))
-
-
-def real_shots(source: str, dataset: Dataset) -> pd.DataFrame:
-    """Labeled shots of all Parquet files of a folder, with P(made) by a model that was trained on other games."""
-    path = Path(source)
-    raw = DatasetReader(path, dataset=dataset).whole()
-    raw = raw.rename(columns={column.raw_name: column.name for column in dataset.features})
-    table = validate_scored_table(raw, path, dataset)
-    table = table[table[dataset.target.name].notna()].reset_index(drop=True)
-    categories, numbers = [[column.name for column in kind] for kind in (dataset.categorical, dataset.numeric)]
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
-    model = make_pipeline(
-        make_column_transformer((encoder, categories), remainder="passthrough"),
-        HistGradientBoostingClassifier(
-            max_iter=60, max_leaf_nodes=15, learning_rate=0.08, min_samples_leaf=40,
-            categorical_features=list(range(len(categories))), random_state=0,
-        ),
-    )  # fmt: skip
-    group = table[_group(dataset)]
-    predicted = cross_val_predict(
-        model,
-        table[[*categories, *numbers]],
-        table[dataset.target.name],
-        groups=group,
-        cv=GroupKFold(5),
-        method="predict_proba",
-    )
-    return table.assign(**{PROBABILITY: predicted[:, 1]})
 
 
 def synthetic_games(effect: float, seed: int) -> Games:
@@ -225,7 +190,7 @@ def run(config: GroupsBenchConfig) -> None:
     # Two processes with one thread each are faster than two with shared threads.
     os.environ["OMP_NUM_THREADS"] = "1"
     dataset = load(config.described_by)
-    table = real_shots(config.source, dataset)
+    table = labeled_shots(config.source, dataset)
     target, group = dataset.target.name, _group(dataset)
     real = Games.of("real", table[target].to_numpy(), table[PROBABILITY].to_numpy(), table[group])
     info("Rows:", f"{len(table):,} labeled {dataset.rows} of {len(real.rows):,} groups, predicted by cross-validation")

@@ -1,7 +1,8 @@
-"""False-positive rate and power of drift detection, and coverage of performance estimation: ``make bench-monitor``.
+"""False-positive rates of the alarms, coverage of the intervals, and power of drift detection: ``make bench-monitor``.
 
-Uses the shots and the champion of this folder (run ``make main`` first), and synthetic shots with a known P(made) for
-the estimates. Drift and concept drift are known by construction, so every result has a goal.
+The part ``rates`` uses the raw files of each dataset. The others use the shots and the champion of this folder (run
+``make main`` first), and synthetic shots with a known P(made). Drift and concept drift are known by construction, so
+every result has a goal.
 """
 
 import os
@@ -11,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +21,14 @@ from pydantic import Field
 from rich.progress import track
 from rich.table import Table
 
+from bench import error_rates
 from data import court
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
-from data.datasets import default
+from data.datasets import default, load
 from data.preparation.manifest import TEST, TRAIN, read_manifest, read_prepared
-from data.schema import PROBABILITY
 from data.simulation import synthetic
-from monitor.drift.detector import ALPHA, DriftDetector, DriftResult
+from monitor.drift.detector import DriftDetector
 from monitor.drift.training_support import Support
 from monitor.estimation.cbpe import ESTIMATED, Calibration, estimate_performance
 from monitor.metrics.binary import evaluate
@@ -37,16 +38,14 @@ from serving import registry
 from serving.batch.in_process import predict
 
 Floats = npt.NDArray[np.float64]
-Part = Literal["alarms", "power", "estimate"]
+Part = Literal["rates", "power", "estimate"]
 Result = TypeVar("Result")
 
 OUT_OF_SUPPORT = "out_of_support"
 """Name of the column that marks out-of-support rows."""
-KINDS = ("features", "out of support", "P(made)", "classifier")
-"""Sources of an alert."""
 
-_RESAMPLED_ROWS = (100, 250, 500)
-_FRESH_ROWS = (100, 500, 2_000, 6_000)
+_BATCHES = {False: (4_057, (100, 2_000)), True: (300, (25, 100))}
+"""Rows of a reference and of batches, or groups where the dataset has them."""
 _FEET = (0.5, 1.0, 2.0)
 _GOAL_FEET = 2.0
 _BATCH_ROWS = 500
@@ -59,29 +58,16 @@ _CHUNK_TRIALS = 10
 
 
 class MonitorBenchConfig(CommandConfig):
-    """Measure false-positive rate and power of drift detection, and the coverage of the estimates."""
+    """Measure false-positive rates and power of the alarms, and the coverage of the intervals."""
 
-    batches: int = Field(default=1_000, ge=1, description="batches of each size sampled from the reference itself")
-    fresh_trials: int = Field(default=300, ge=1, description="trials of each size, each with its own reference")
+    source: str = Field(default="data/raw", description="folder of the raw files")
+    datasets: tuple[str, ...] = Field(default=("kobe", "kobe_full"), description="datasets whose rates are measured")
+    alarm_trials: int = Field(default=200, ge=2, description="references and batches of each size")
+    coverage_trials: int = Field(default=400, ge=2, description="samples of each size")
     power_batches: int = Field(default=200, ge=1, description="batches of shots shifted away from the hoop")
     estimate_batches: int = Field(default=500, ge=1, description="batches whose metrics are estimated")
     seed: int = Field(default=0, ge=0, description="seed of every sample")
-    parts: tuple[Part, ...] = Field(default=("alarms", "power", "estimate"), description="what to measure")
-
-
-class Alert(NamedTuple):
-    """Source of an alert.
-
-    Attributes
-    ----------
-    kind : str
-        One of `KINDS`.
-    statistic : str
-        The column and its statistic, or the kind if it has only one.
-    """
-
-    kind: str
-    statistic: str
+    parts: tuple[Part, ...] = Field(default=("rates", "power", "estimate"), description="what to measure")
 
 
 @dataclass(frozen=True)
@@ -139,12 +125,6 @@ def with_replacement(table: pd.DataFrame, rows: int, stream: np.random.Generator
     return table.iloc[stream.integers(len(table), size=rows)]
 
 
-def without_overlap(table: pd.DataFrame, sizes: Sequence[int], stream: np.random.Generator) -> tuple[pd.DataFrame, ...]:
-    """Sample disjoint tables of the given sizes."""
-    drawn = stream.choice(len(table), sum(sizes), replace=False)
-    return tuple(table.take(rows) for rows in np.split(drawn, np.cumsum(sizes)[:-1]))
-
-
 def shifted(probability: Floats, log_odds: float) -> Floats:
     """Add a constant to the log-odds of P(made).
 
@@ -158,33 +138,16 @@ def shifted(probability: Floats, log_odds: float) -> Floats:
     return shifted_
 
 
-def alerts(drift: DriftResult) -> tuple[Alert, ...]:
-    """List every statistic above its threshold."""
-    found = [
-        Alert("P(made)" if statistic.feature == PROBABILITY else "features", f"{statistic.feature} {statistic.name}")
-        for statistic in drift.statistics
-        if statistic.drifted
-    ]
-    if drift.is_out_of_support:
-        found.append(Alert("out of support", "out of support"))
-    if drift.classifier is not None and drift.classifier.drifted:
-        found.append(Alert("classifier", "classifier"))
-    return tuple(found)
-
-
-def resampled_alerts(
-    seed: Sequence[int], reference: DriftDetector, rows: int, table: pd.DataFrame
-) -> tuple[Alert, ...]:
-    """Alerts of a batch that is sampled with replacement from a table."""
+def alerts(seed: Sequence[int], reference: DriftDetector, rows: int, table: pd.DataFrame) -> tuple[str, ...]:
+    """Every statistic above its threshold, of a batch that is sampled with replacement from a table."""
     batch = with_replacement(table, rows, np.random.default_rng(seed))
-    return alerts(reference.compare(batch, batch[OUT_OF_SUPPORT].to_numpy()))
-
-
-def fresh_alerts(seed: Sequence[int], rows: int, reference_rows: int, table: pd.DataFrame) -> tuple[Alert, ...]:
-    """Alerts of a batch against a reference, two disjoint samples of the same table."""
-    first, batch = without_overlap(table, (reference_rows, rows), np.random.default_rng(seed))
-    reference = DriftDetector(first, first[OUT_OF_SUPPORT].to_numpy(), default(), seed=seed[-1])
-    return alerts(reference.compare(batch, batch[OUT_OF_SUPPORT].to_numpy()))
+    drift = reference.compare(batch, batch[OUT_OF_SUPPORT].to_numpy())
+    found = [f"{statistic.feature} {statistic.name}" for statistic in drift.statistics if statistic.drifted]
+    if drift.is_out_of_support:
+        found.append("out of support")
+    if drift.classifier is not None and drift.classifier.drifted:
+        found.append("classifier")
+    return tuple(found)
 
 
 def covered(seed: Sequence[int], true_p: Floats) -> Covered:
@@ -214,67 +177,66 @@ def run(config: MonitorBenchConfig) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     # A fork after the use of OpenMP deadlocks.
     with ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn")) as pool:
-        if {"alarms", "power"} & set(config.parts):
-            _measure_drift(config, pool)
+        if "rates" in config.parts:
+            for name in config.datasets:
+                _measure_rates(config, pool, name)
+        if "power" in config.parts:
+            _measure_shifts(config, pool)
         if "estimate" in config.parts:
             _measure_estimates(config, pool)
 
 
-def _measure_drift(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
+def _measure_shifts(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
     version = registry.number(registry.require_champion())
     manifest = read_manifest()
     train, test = (read_prepared(manifest, name) for name in (TRAIN, TEST))
     support = Support.of(train, default())
-    info("Scoring", f"{len(train) + len(test):,} shots of dev with version {version}")
-    train, test = (_with_model(table, support, version) for table in (train, test))
+    info("Scoring", f"{len(test):,} test shots with version {version}")
+    test = _with_model(test, support, version)
     reference = DriftDetector(test, test[OUT_OF_SUPPORT].to_numpy(), default(), seed=config.seed)
-    if "alarms" in config.parts:
-        _measure_resampled(config, pool, reference, test)
-        _measure_fresh(config, pool, pd.concat([train, test], ignore_index=True), len(test))
-    if "power" in config.parts:
-        for which, keep_hoop in (("all of them", False), ("except those at the hoop", True)):
-            tables = {feet: farther(test, feet, keep_hoop=keep_hoop) for feet in _FEET}
-            shifted_ = {feet: _with_model(table, support, version) for feet, table in tables.items()}
-            _measure_power(config, pool, reference, shifted_, which)
-        at_the_hoop = np.hypot(*court.to_feet(test["lat"], test["lng"])) == 0
-        console.print(
-            f"{at_the_hoop.mean():.0%} of the test shots are exactly at the hoop. Any shift removes this point mass "
-            "of the reference, so only the second table measures small shifts."
-        )
+    for which, keep_hoop in (("all of them", False), ("except those at the hoop", True)):
+        tables = {feet: farther(test, feet, keep_hoop=keep_hoop) for feet in _FEET}
+        shifted_ = {feet: _with_model(table, support, version) for feet, table in tables.items()}
+        _measure_power(config, pool, reference, shifted_, which)
+    at_the_hoop = np.hypot(*court.to_feet(test["lat"], test["lng"])) == 0
+    console.print(
+        f"{at_the_hoop.mean():.0%} of the test shots are exactly at the hoop. Any shift removes this point mass of the "
+        "reference, so only the second table measures small shifts."
+    )
 
 
 def _with_model(table: pd.DataFrame, support: Support, version: str) -> pd.DataFrame:
     return predict(table, version).assign(**{OUT_OF_SUPPORT: support.out_of_support(table)})
 
 
-def _measure_resampled(
-    config: MonitorBenchConfig, pool: ProcessPoolExecutor, reference: DriftDetector, test: pd.DataFrame
-) -> None:
-    found = {}
-    for rows in _RESAMPLED_ROWS:
-        # Compute the thresholds of this size once, for all batches.
-        resampled_alerts([config.seed], reference, rows, test)
-        trial = partial(resampled_alerts, reference=reference, rows=rows, table=test)
-        found[rows] = _run_trials(pool, trial, (config.seed, 1, rows), config.batches, f"batches of {rows:,}")
-    _print_alerts(f"False positives, batches sampled from the reference ({len(test):,} rows) itself", found)
-    console.print(
-        "The rate falls as batches grow relative to the reference: the thresholds include the sampling error of the "
-        "reference, which batches sampled from the reference do not have."
-    )
-
-
-def _measure_fresh(
-    config: MonitorBenchConfig, pool: ProcessPoolExecutor, table: pd.DataFrame, reference_rows: int
-) -> None:
-    found = {}
-    for rows in _FRESH_ROWS:
-        trial = partial(fresh_alerts, rows=rows, reference_rows=reference_rows, table=table)
-        found[rows] = _run_trials(
-            pool, trial, (config.seed, 2, rows), config.fresh_trials, f"fresh references and batches of {rows:,}"
+def _measure_rates(config: MonitorBenchConfig, pool: ProcessPoolExecutor, name: str) -> None:
+    dataset = load(name)
+    population = error_rates.Population.of(error_rates.labeled_shots(config.source, dataset), dataset, config.seed)
+    grouped = dataset.group is not None
+    reference, sizes = _BATCHES[grouped]
+    units = "groups" if grouped else dataset.rows
+    found: dict[int, list[error_rates.Outcome]] = {}
+    for size in sizes:
+        trial = partial(error_rates.alarms, population=population, reference_units=reference, units=size)
+        sample = partial(error_rates.coverage, population=population, units=size)
+        what = f"{name}, {size:,} {units}"
+        found[size] = [
+            *_run_trials(pool, trial, (config.seed, 1, size), config.alarm_trials, f"alarms: {what}"),
+            *_run_trials(pool, sample, (config.seed, 2, size), config.coverage_trials, f"coverage: {what}"),
+        ]
+    _head(f"{name}: references of {reference:,} {units}; measured ± standard error")
+    table = Table("", "nominal", "goal", *(column for size in sizes for column in (f"{size:,} {units}", "goal")))
+    names = [*error_rates.ALARMS, *dict.fromkeys(name for each in found[sizes[0]] for name in each)]
+    for measured in dict.fromkeys(names):
+        goal = error_rates.ALARMS.get(measured, error_rates.COVERAGE)
+        shares = [error_rates.estimated_share(found[size], measured) for size in sizes]
+        table.add_row(
+            measured,
+            f"{goal.nominal:.1%}",
+            f"{goal.low:.1%} to {goal.high:.1%}",
+            *(text for share in shares for text in (f"{share[0]:.1%} ± {share[1]:.1%}", _judged(*share, goal))),
         )
-    _print_alerts(
-        f"False positives, each batch against a fresh reference of {reference_rows:,} rows, both from all of dev", found
-    )
+    console.print(table)
 
 
 def _measure_power(
@@ -286,8 +248,8 @@ def _measure_power(
 ) -> None:
     found = {}
     for feet, table in shifted_.items():
-        resampled_alerts([config.seed], reference, _BATCH_ROWS, table)
-        trial = partial(resampled_alerts, reference=reference, rows=_BATCH_ROWS, table=table)
+        alerts([config.seed], reference, _BATCH_ROWS, table)
+        trial = partial(alerts, reference=reference, rows=_BATCH_ROWS, table=table)
         what = f"batches shifted {feet:g} ft, {which}"
         found[feet] = _run_trials(pool, trial, (config.seed, 3, int(10 * feet)), config.power_batches, what)
     counts = {feet: Counter(alert for raised in outcomes for alert in raised) for feet, outcomes in found.items()}
@@ -295,7 +257,7 @@ def _measure_power(
     shown = Table("alert", *(f"{feet:g} ft" for feet in found))
     shown.add_row("any", *(_share(count, config.power_batches) for count in alert_counts.values()), style="bold")
     for name, _ in sum(counts.values(), Counter()).most_common():
-        shown.add_row(name.statistic, *(f"{count[name] / config.power_batches:.1%}" for count in counts.values()))
+        shown.add_row(name, *(f"{count[name] / config.power_batches:.1%}" for count in counts.values()))
     _head(f"Power: batches of {_BATCH_ROWS:,} test shots shifted away from the hoop, {which}")
     console.print(shown)
     power = alert_counts[_GOAL_FEET] / config.power_batches
@@ -345,26 +307,16 @@ def _run_trials(
         raise
 
 
-def _print_alerts(head: str, found: dict[int, list[tuple[Alert, ...]]]) -> None:
-    low_goal, high_goal = 0.5 * ALPHA, 1.5 * ALPHA
-    table = Table("rows of a batch", "trials", "alerts", f"goal {low_goal:.1%} to {high_goal:.1%}", *KINDS)
-    for rows, outcomes in found.items():
-        alert_counts = len(list(filter(None, outcomes)))
-        kinds = Counter(kind for outcome in outcomes for kind in {alert.kind for alert in outcome})
-        table.add_row(
-            f"{rows:,}",
-            f"{len(outcomes):,}",
-            _share(alert_counts, len(outcomes)),
-            _met(alert_counts / len(outcomes), low_goal, high_goal),
-            *(f"{kinds[kind] / len(outcomes):.1%}" for kind in KINDS),
-        )
-    _head(f"{head}; nominal {ALPHA:.0%}")
-    console.print(table)
-
-
 def _head(text: str) -> None:
     console.print()
     info(text)
+
+
+def _judged(share: float, error: float, goal: error_rates.Goal) -> str:
+    """Whether a goal is met; one that is nearer than two standard errors is possibly met."""
+    if goal.low <= share <= goal.high:
+        return "met"
+    return "possibly" if goal.low - 2 * error <= share <= goal.high + 2 * error else "NOT met"
 
 
 def _met(value: float, low_goal: float, high_goal: float) -> str:

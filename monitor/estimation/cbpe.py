@@ -5,20 +5,20 @@ Source: J. Białek, W. Kuberski, N. Perrakis and A. Bifet,
 Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348, and NannyML's documentation of
 CBPE. Calibration is Cox's recalibration, a logistic regression of the labels on the log-odds (D. R. Cox, Biometrika
 45, 1958); the intervals include the uncertainty of its coefficients. Where rows have groups, such as games, the rows of
-a group share a random effect on the log-odds, whose standard deviation is estimated on the reference.
+a group share a random effect on these coefficients, whose covariance is estimated on the reference: in a game more
+shots may go in than in another, or they may be harder to predict.
 
 Two conditions invalidate the estimate. After concept drift, the calibrated P(made) is wrong, and only labels reveal it;
 ``tests/monitor/estimation/test_cbpe.py`` demonstrates the error. Out of support, calibration is unknown: the estimate
 excludes out-of-support rows and reports their number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from data.datasets import current
@@ -51,13 +51,13 @@ class Calibration:
         Intercept and slope; 0 and 1 for a calibrated model.
     covariance : ndarray of float64, shape (2, 2)
         Covariance of the estimated coefficients; of grouped rows, that of clusters.
-    group_effect : float
-        Standard deviation of the random effect of a group on the log-odds; 0 where rows are independent.
+    group_covariance : ndarray of float64, shape (2, 2)
+        Covariance of the random effect of a group on the coefficients; 0 where rows are independent.
     """
 
     coefficients: Floats
     covariance: Floats
-    group_effect: float = 0.0
+    group_covariance: Floats = field(default_factory=lambda: np.zeros((2, 2)))
 
     @classmethod
     def of(
@@ -97,7 +97,8 @@ class Calibration:
         model = LogisticRegression(penalty=None).fit(odds[:, None], y)
         fitted = model.predict_proba(odds[:, None])[:, 1]
         design = np.column_stack([np.ones(len(odds)), odds])
-        information = design.T @ (design * (fitted * (1 - fitted))[:, None])
+        weight = fitted * (1 - fitted)
+        information = design.T @ (design * weight[:, None])
         coefficients, covariance = np.array([model.intercept_[0], model.coef_[0, 0]]), np.linalg.inv(information)
         members = None if groups is None else Groups.of(groups)
         if members is None or members.count <= design.shape[1]:
@@ -105,7 +106,9 @@ class Calibration:
         residuals = y - fitted
         scores = np.column_stack([members.totals(residuals * column) for column in design.T])
         meat = scores.T @ scores * members.count / (members.count - 1)
-        return cls(coefficients, covariance @ meat @ covariance, _group_effect(residuals, fitted, members))
+        products = (members.totals(weight * left * right) for left in design.T for right in design.T)
+        of_groups = np.stack(list(products), axis=1).reshape(-1, 2, 2)
+        return cls(coefficients, covariance @ meat @ covariance, _group_covariance(scores, of_groups))
 
     def rate(self, probability: npt.ArrayLike, coefficients: Floats | None = None) -> Floats:
         """Return the calibrated probability of each P(made).
@@ -200,7 +203,7 @@ def estimate_performance(  # noqa: PLR0913 the last four have defaults
             "their performance cannot be estimated without labels"
         )
     members = None if groups is None else Groups.of(np.asarray(groups)[~out_of_support])
-    draws = _Draws(threshold, samples, seed, members if calibration.group_effect else None)
+    draws = _Draws(threshold, samples, seed, members if calibration.group_covariance.any() else None)
     return Estimate(rows, supported, _estimate(calibration, made, draws), unavailable_reason)
 
 
@@ -228,9 +231,12 @@ def _estimate(calibration: Calibration, made: Floats, draws: _Draws) -> dict[str
         if groups is None:
             drawn = stream.binomial(counts, calibration.rate(values, coefficients)).astype(float)
         else:
-            odds = coefficients[:, :1] + coefficients[:, 1:] * _log_odds(made)
-            effects = stream.normal(0, calibration.group_effect, (size, groups.count))[:, groups.code]
-            drawn = np.asarray((stream.random(odds.shape) < expit(odds + effects)).astype(float) @ cell)
+            effects = stream.multivariate_normal(np.zeros(2), calibration.group_covariance, (size, groups.count))
+            of_rows = effects[:, groups.code, 0] + effects[:, groups.code, 1] * _log_odds(made)
+            rates = calibration.rate(made, coefficients)
+            # The calibrated rates are means over groups, which effects on the rates keep.
+            rates += rates * (1 - rates) * of_rows
+            drawn = np.asarray((stream.random(rates.shape) < rates).astype(float) @ cell)
         parts.append(compute_metrics(ScoreCounts(values, counts.astype(float), drawn, counts - drawn), threshold))
     drawn_metrics = {name: np.concatenate([part[name] for part in parts]) for name in ESTIMATED}
     return {
@@ -239,14 +245,17 @@ def _estimate(calibration: Calibration, made: Floats, draws: _Draws) -> dict[str
     }
 
 
-def _group_effect(residuals: Floats, fitted: Floats, groups: Groups) -> float:
-    """Standard deviation of the random effect of a group, from the sums of residuals; 0 if there is none.
+def _group_covariance(scores: Floats, information: Floats) -> Floats:
+    """Covariance of the random effect of a group, from its scores, shape (g, 2), and information, shape (g, 2, 2).
 
-    The residuals of a group sum to a variance of V + d² V², where V is the sum of its rows' variances.
+    The products of a group's scores have the mean I + I D I, where I is its information and D the covariance.
     """
-    variances = groups.totals(fitted * (1 - fitted))
-    excess = float((groups.totals(residuals) ** 2 - variances).sum() / (variances**2).sum())
-    return float(np.sqrt(max(excess, 0.0)))
+    excess = np.einsum("gi,gj->ij", scores, scores) - information.sum(axis=0)
+    weights = np.einsum("gij,gkl->ikjl", information, information).reshape(4, 4)
+    found = np.linalg.lstsq(weights, excess.ravel(), rcond=None)[0].reshape(2, 2)
+    variances, axes = np.linalg.eigh((found + found.T) / 2)
+    kept: Floats = (axes * np.maximum(variances, 0)) @ axes.T
+    return kept
 
 
 def _log_odds(probability: Floats) -> Floats:

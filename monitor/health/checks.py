@@ -15,7 +15,7 @@ from monitor.drift.domain_classifier import FOLDS, MIN_ROWS
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import Check, CheckResult, CheckStatus, failed, passed, skipped, warning
 from monitor.metrics import base_rate
-from monitor.metrics.binary import METRICS, Floats, ScoreCounts, compute_metrics, sample_counts
+from monitor.metrics.binary import METRICS, Floats, ScoreCounts, calibration_gaps, sample_counts
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance, relative_degradation
 from monitor.scored_tables import TIME
 
@@ -33,8 +33,10 @@ NEW_ROWS = "K108"
 _DEGRADABLE = ("log_loss", "brier", "roc_auc", "f1_score", "accuracy")
 _SKILLS = ("log_loss_skill", "brier_skill")
 _RATES = ("recall", "specificity", "precision")
+COMPARED = (*_DEGRADABLE, *_SKILLS, *_RATES)
+"""Metrics that are compared with the reference."""
 # The comparisons share the false-positive rate (Bonferroni); only the lower end of each interval decides.
-_COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len((*_DEGRADABLE, *_SKILLS, *_RATES))
+COMPARISON_CONFIDENCE = 1 - 2 * (1 - CONFIDENCE) / len(COMPARED)
 _MAX_NAMED = 5
 _SEED = 0
 _NULL_SAMPLES, _CALIBRATION_CONFIDENCE = 1_000, 0.99
@@ -86,12 +88,8 @@ def calibration(evaluation: Evaluation) -> CheckResult:
     """Calibration error compared with batches of the same size drawn from the reference."""
     if len(evaluation.labeled) < MIN_LABELED:
         return skipped(_too_few_labels(evaluation))
-    current, reference = evaluation.performance, evaluation.baseline.table
-    dataset = evaluation.dataset
-    counts = ScoreCounts.of(
-        reference[evaluation.baseline.target], reference[PROBABILITY], groups_of(reference, dataset)
-    )
-    limit = float(np.quantile(_null_errors(counts, current), _CALIBRATION_CONFIDENCE))
+    current, dataset = evaluation.performance, evaluation.dataset
+    limit = float(np.quantile(null_calibration_errors(evaluation), _CALIBRATION_CONFIDENCE))
     found = current.metrics["calibration_error"]
     message = f"calibration error {found:.3f}"
     details = (
@@ -103,13 +101,23 @@ def calibration(evaluation: Evaluation) -> CheckResult:
     return passed(f"{message}, not above the null threshold" if found <= limit else message, details)
 
 
-def _null_errors(counts: ScoreCounts, current: Performance) -> Floats:
-    """Calibration errors of samples of the reference that are as large as the current rows."""
-    stream, parts = np.random.default_rng(_SEED), []
+def null_calibration_errors(evaluation: Evaluation) -> Floats:
+    """Calibration errors of samples as large as the labeled rows, of a model as calibrated as on the reference.
+
+    The gaps of the reference are noise in part: each sample has a plausible calibration error of the reference.
+    """
+    table, current = evaluation.baseline.table, evaluation.performance
+    counts = ScoreCounts.of(table[evaluation.baseline.target], table[PROBABILITY], groups_of(table, evaluation.dataset))
+    stream, noise = np.random.default_rng(_SEED), []
+    gaps = calibration_gaps(counts)
     for count in sample_counts(_NULL_SAMPLES, len(counts.probability)):
         drawn = counts.resampled(count, stream, rows=current.rows, groups=current.groups)
-        parts.append(np.asarray(compute_metrics(drawn)["calibration_error"], dtype=float))
-    return np.concatenate(parts)
+        noise.append(calibration_gaps(drawn) - gaps)
+    plausible = stream.choice(evaluation.baseline.performance.samples["calibration_error"], _NULL_SAMPLES)
+    measured = np.abs(gaps).sum()
+    true_gaps = gaps * (plausible / measured)[:, None] if measured else gaps
+    errors: Floats = np.abs(true_gaps + np.concatenate(noise)).sum(axis=1)
+    return errors
 
 
 def label_coverage(evaluation: Evaluation) -> CheckResult:
@@ -398,7 +406,7 @@ def _degraded(evaluation: Evaluation, metrics: Iterable[str]) -> CheckResult:
     known = [name for name in metrics if _comparable(name, current, reference)]
     if not known:
         return skipped(f"none of these metrics covers {MIN_LABELED} rows on each side and is non-zero on the reference")
-    degradations = {name: relative_degradation(current, reference, name, _COMPARISON_CONFIDENCE) for name in known}
+    degradations = {name: relative_degradation(current, reference, name, COMPARISON_CONFIDENCE) for name in known}
     tolerated = evaluation.dataset.monitoring.warning_degradation
     worse = {name: each.value for name, each in degradations.items() if each.value > tolerated and each.low > 0}
     worst = max(degradations, key=lambda name: degradations[name].value)

@@ -209,8 +209,29 @@ def games(count: int, seed: int, effect: float, true_probability: Floats) -> tup
 @pytest.mark.parametrize("effect", [0.0, 0.6])
 def test_the_random_effect_of_a_group_is_estimated(effect: float, true_probability: Floats) -> None:
     labels, probability, game = games(2_000, 0, effect, true_probability)
-    assert Calibration.of(labels, probability, game).group_effect == pytest.approx(effect, abs=0.12)
-    assert Calibration.of(labels, probability).group_effect == 0
+    found = Calibration.of(labels, probability, game).group_covariance
+    assert found[0, 0] ** 0.5 == pytest.approx(effect, abs=0.12)
+    assert found[1, 1] < 0.2
+    assert not Calibration.of(labels, probability).group_covariance.any()
+
+
+def test_estimates_cover_where_the_shots_of_some_games_are_harder_to_predict() -> None:
+    def drawn(count: int, seed: int) -> tuple[Floats, Floats, Floats]:
+        stream = np.random.default_rng(seed)
+        game = np.repeat(np.arange(count), 16)
+        odds = stream.choice([-2.0, -1.0, 1.0, 2.0], len(game))
+        slope = 1 + stream.choice([-0.9, 0.9], count)[game]
+        labels = stream.random(len(game)) < 1 / (1 + np.exp(-slope * odds))
+        return labels.astype(float), 1 / (1 + np.exp(-odds)), game.astype(float)
+
+    found, covered = Calibration.of(*drawn(1_000, 0)), 0
+    assert found.group_covariance[1, 1] > 0.2
+    for trial in range(60):
+        labels, probability, game = drawn(60, 1 + trial)
+        estimated = estimate_performance(found, probability, none_out_of_support(probability), groups=game, samples=200)
+        interval = estimated.intervals["log_loss"]
+        covered += interval.low <= evaluate(labels, probability)["log_loss"] <= interval.high
+    assert covered >= 54
 
 
 def test_estimates_of_groups_cover_and_are_wider_than_those_of_rows(true_probability: Floats) -> None:

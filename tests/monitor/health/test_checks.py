@@ -10,7 +10,7 @@ from data.datasets import default
 from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
 from monitor.charts.drift_rows import drift_rows
 from monitor.health.baseline import ReferenceData
-from monitor.health.checks import CHECKS
+from monitor.health.checks import CHECKS, null_calibration_errors
 from monitor.health.evaluation import IN_REFERENCE, Evaluation, ServingState, rows_of_version
 from monitor.health.status import CheckResult, CheckStatus, HealthStatus, run_checks
 from monitor.metrics.intervals import relative_degradation
@@ -229,6 +229,22 @@ def test_k105_an_insignificant_or_negligible_calibration_error_passes() -> None:
     small = run("K105", graded(30_000, 0.59))
     assert_passed(small, "calibration error 0.010")
     assert "threshold" not in small.message
+
+
+def test_k105_compares_with_the_noise_of_the_batch_and_not_with_that_of_the_reference_too() -> None:
+    def labeled(seed: int) -> pd.DataFrame:
+        stream = np.random.default_rng(seed)
+        made = stream.choice(np.arange(0.25, 0.8, 0.1), 1_000)
+        return batch(1_000).assign(**{PROBABILITY: made, TARGET: (stream.random(1_000) < made).astype(float)})
+
+    shares = []
+    for seed in range(60):
+        evaluated = evaluation(labeled(seed), against=ReferenceData(batch(50), labeled(1_000 + seed), default()))
+        error = evaluated.performance.metrics["calibration_error"]
+        shares.append(np.mean(null_calibration_errors(evaluated) >= error))
+    # As a p-value is, where nothing has changed.
+    assert 0.4 < np.mean(shares) < 0.6
+    assert 0.15 < np.mean(np.array(shares) < 0.25) < 0.4
 
 
 def test_k105_needs_a_hundred_labels() -> None:
