@@ -87,7 +87,7 @@ _RULES: Sequence[tuple[str, str]] = (
      r"nenhuma das \1 métricas piorou mais de \2 com significância estatística"),
     (r"calibration error", "erro de calibração"),
     (r", not above the null threshold", ", dentro do limite do acaso"),
-    (r"null threshold ([\d.]+) on (\w+)", r"limite do acaso \1 em \2"),
+    (r"null threshold ([\d.]+) on (the test set|\w+)", r"limite do acaso \1 em \2"),
     (r"null threshold", "limite do acaso"),
     (r"mean P\([^()]+\)", "P(cesta) média"),
     (r"FG%", "proporção de cestas"),
@@ -101,7 +101,7 @@ _RULES: Sequence[tuple[str, str]] = (
      r"; o drift usa todos, as outras verificações uma amostra sistemática de \1"),
     (r"all rows are new", "todos os registros são novos"),
     (r"([\d,]+) of ([\d,]+) rows are training or reference rows", r"\1 de \2 registros são do treino ou da referência"),
-    (r"([\d,]+) of ([\d,]+) rows are not new to the model: they are training rows or rows of (\w+)",
+    (r"([\d,]+) of ([\d,]+) rows are not new to the model: they are training rows or rows of (the test set|\w+)",
      r"\1 de \2 registros não são novos para o modelo: são do treino ou de \3"),
     (r"\. Score new rows", ". Gere predições para registros novos"),
     (r"(\d+) of (\d+) features have drifted, (.+?) most: Jensen-Shannon distance",
@@ -150,8 +150,8 @@ _RULES: Sequence[tuple[str, str]] = (
      r"nenhuma destas métricas cobre \1 registros de cada lado e é diferente de zero na referência"),
     (r"fewer than (\d+) rows have a label that can be evaluated:",
      r"menos de \1 registros têm um rótulo que possa ser avaliado:"),
-    (r"([\d,]+) are rows of (\w+) and ([\d,]+) are training rows", r"\1 são de \2 e \3 são do treino"),
-    (r"([\d,]+) are rows of (\w+)", r"\1 são de \2"),
+    (r"([\d,]+) are rows of (the test set|\w+) and ([\d,]+) are training rows", r"\1 são de \2 e \3 são do treino"),
+    (r"([\d,]+) are rows of (the test set|\w+)", r"\1 são de \2"),
     (r"([\d,]+) are training rows", r"\1 são do treino"),
     (r"no response from (\S+); start the server: ", r"\1 não responde; inicie o servidor: "),
     (r"(\S+) does not report its version", r"\1 não informa a sua versão"),
@@ -235,6 +235,8 @@ _RULES: Sequence[tuple[str, str]] = (
     (r"\bCooldown\b", "Intervalo entre treinamentos"),
     (r"\bTrainings per day\b", "Treinamentos por dia"),
     (r"\b([\d,]+) rows\b", r"\1 registros"),
+    (r"\bem the test set\b", "no conjunto de teste"),
+    (r"\bde the test set\b", "do conjunto de teste"),
 )  # fmt: skip
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
 _TITLES = {

@@ -293,6 +293,7 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
     promotions: Sequence[tuple[datetime, str]] = (),
     words: Mapping[str, str] | None = None,
     title: str = "",
+    x: str = "",
 ) -> go.Figure:
     """Log loss of a moving window over time, with the base-rate loss, a threshold and promotions.
 
@@ -308,10 +309,11 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
         Time and version.
     words : mapping of str to str, optional
         Translations of ``ROLLING_WORDS``.
-    title : str
+    title, x : str
+        Of the chart, and of its axis of times.
     """
     named = dict(zip(ROLLING_WORDS, ROLLING_WORDS, strict=True)) | dict(words or {})
-    figure = base_figure(title, height=300)
+    figure = base_figure(title, x=x, height=300)
     if rows.empty:
         return empty_figure(figure)
     figure.add_scatter(

@@ -99,7 +99,7 @@ def _draw_zones(axes: Axes, zones: pd.DataFrame) -> None:
     for zone in zones[zones["is_labeled"] & zones["x"].notna()].to_dict("records"):
         x, y, rate = zone["x"], zone["y"], metric_name("rate")
         axes.text(x, y + 0.55, rate.format(zone["rate"]), fontsize=13, fontweight="bold", **place)
-        text = f"expected {rate.format(zone['expected'])} · {zone['labeled']:,}"
+        text = f"of {zone['labeled']:,}, expected {rate.format(zone['expected'])}"
         axes.text(x, y - 0.95, text, fontsize=8, **place)
 
 
@@ -121,12 +121,12 @@ def _draw_legends(figure: Figure, found: TrustCourt) -> None:
     axes.add_patch(
         RegularPolygon((67.4, 6.2), 6, radius=1.3, facecolor=DIVERGING[0], alpha=FADED, edgecolor=LINES, lw=0.5)
     )
-    axes.text(69.8, 6.2, "faded: not statistically significant", **text)
+    axes.text(69.8, 6.2, "faded: may be chance", **text)
     axes.add_patch(RegularPolygon((67.4, 2.6), 6, radius=1.3, facecolor="none", edgecolor=LINES, lw=0.7))
     lines = [(np.array([67.4, 2.6]) + np.array(line)).tolist() for line in drawing.hatching(1.2)]
     axes.add_collection(LineCollection(lines, colors=INK, linewidths=0.7))
     note = f" · {found.not_drawn:,} farther shots not drawn" if found.not_drawn else ""
-    axes.text(69.8, 2.6, f"hatched: out of training support{note}", **text)
+    axes.text(69.8, 2.6, f"hatched: no training shots there{note}", **text)
 
 
 def _plain(text: str) -> str:

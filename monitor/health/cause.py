@@ -83,6 +83,9 @@ def section_of(code: str) -> str:
 
 def expected_and_actual(record: Mapping[str, Any]) -> tuple[float, float] | None:
     """Mean P(made) and FG% of the new labeled rows; None without them."""
+    mean = record["current"].get("mean_probability")
+    if mean is not None and record["metrics"]["current"]:
+        return mean, record["metrics"]["current"]["rate"]
     every = record.get("slices") or []
     of = {name: [row for row in every if row["slice"] == name] for name in dict.fromkeys(row["slice"] for row in every)}
     labeled = record["current"]["labeled"]
@@ -93,6 +96,15 @@ def expected_and_actual(record: Mapping[str, Any]) -> tuple[float, float] | None
         return None
     expected, actual = (sum(row["rows"] * row[name] for row in slices) / rows for name in ("mean_probability", "rate"))
     return expected, actual
+
+
+def times_threshold(drift: Mapping[str, Any]) -> dict[str, float]:
+    """The largest ratio of a statistic to its threshold by feature, as the check and the rows of drifted features."""
+    times: dict[str, float] = {}
+    for row in drift["statistics"]:
+        if row["threshold"]:
+            times[row["feature"]] = max(times.get(row["feature"], 0.0), row["value"] / row["threshold"])
+    return times
 
 
 def _error(_record: Mapping[str, Any], check: Mapping[str, str]) -> Sentence | None:
@@ -125,12 +137,18 @@ def _out_of_support(record: Mapping[str, Any], check: Mapping[str, str]) -> Sent
     if values["expected"] == values["actual"]:
         return Sentence(
             "{share} of these shots lie outside anything that version {version} was trained on; so far it is right "
-            "there: it promises {expected}, {actual} go in.",
+            "there: it expects {expected}, and {actual} go in.",
+            values,
+        )
+    if found[1] < found[0]:
+        return Sentence(
+            "{share} of these shots lie outside anything that version {version} was trained on; it expects "
+            "{expected}, but only {actual} go in.",
             values,
         )
     return Sentence(
-        "{share} of these shots lie outside anything that version {version} was trained on; it promises {expected}, "
-        "{actual} go in.",
+        "{share} of these shots lie outside anything that version {version} was trained on; it expects {expected}, "
+        "but {actual} go in.",
         values,
     )
 
@@ -144,9 +162,9 @@ def _degraded(record: Mapping[str, Any], _check: Mapping[str, str]) -> Sentence 
     if found and len(set(_percentages(found).values())) > 1:
         values = {"version": _version(record), **_percentages(found)}
         if drifted:
-            return Sentence("The shots have changed: version {version} promises {expected}, {actual} go in.", values)
+            return Sentence("The shots have changed: version {version} expects {expected}, but {actual} go in.", values)
         return Sentence(
-            "The shots are like those of the training, but version {version} promises {expected} and {actual} go in.",
+            "The shots are like those of the training, but version {version} expects {expected}, and {actual} go in.",
             values,
         )
     values = {"version": _version(record), "before": before, "after": after}
@@ -162,11 +180,7 @@ def _drifted(record: Mapping[str, Any], _check: Mapping[str, str]) -> Sentence |
     ]
     if not rows:
         return None
-    # As the check and the rows of drifted features do: by the ratio of any statistic to its threshold.
-    times: dict[str, float] = {}
-    for row in drift["statistics"]:
-        if row["threshold"]:
-            times[row["feature"]] = max(times.get(row["feature"], 0.0), row["value"] / row["threshold"])
+    times = times_threshold(drift)
     worst = max(rows, key=lambda row: times.get(row["feature"], 0.0))
     label = column_name(worst["feature"])
     values = {
@@ -193,7 +207,7 @@ def _calibration(record: Mapping[str, Any], _check: Mapping[str, str]) -> Senten
     if found is None or len(set(_percentages(found).values())) == 1:
         return None
     values = {"version": _version(record), **_percentages(found)}
-    return Sentence("Version {version} promises {expected}, {actual} go in.", values)
+    return Sentence("Version {version} expects {expected}, but {actual} go in.", values)
 
 
 def _estimated(record: Mapping[str, Any], check: Mapping[str, str]) -> Sentence | None:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from data.datasets import Dataset, for_dataset
 from data.groups import Groups, groups_of
+from data.preparation.manifest import TEST, TRAIN
 from data.schema import PROBABILITY
 from monitor.drift.detector import LARGE_PSI, DriftResult, RateTest
 from monitor.drift.domain_classifier import FOLDS, MIN_ROWS
@@ -93,7 +94,7 @@ def calibration(evaluation: Evaluation) -> CheckResult:
     found = current.metrics["calibration_error"]
     message = f"calibration error {found:.3f}"
     details = (
-        f"null threshold {limit:.3f} on {evaluation.baseline.name}; "
+        f"null threshold {limit:.3f} on {_reference(evaluation)}; "
         f"mean {_probability(dataset)} {evaluation.labeled[PROBABILITY].mean():.3f}, {dataset.rate} {current.rate:.3f}"
     )
     if found > max(limit, MIN_MISCALIBRATION):
@@ -422,7 +423,7 @@ def _degraded(evaluation: Evaluation, metrics: Iterable[str]) -> CheckResult:
 def _too_few_labels(evaluation: Evaluation) -> str:
     few = f"fewer than {MIN_LABELED} rows have a label"
     own = [
-        *([f"{evaluation.in_reference:,} are rows of {evaluation.baseline.name}"] if evaluation.in_reference else []),
+        *([f"{evaluation.in_reference:,} are rows of {_reference(evaluation)}"] if evaluation.in_reference else []),
         *([f"{evaluation.in_training:,} are training rows"] if evaluation.in_training else []),
     ]
     return f"{few} that can be evaluated: {' and '.join(own)}" if own else few
@@ -435,8 +436,14 @@ def _own_rows(evaluation: Evaluation) -> str:
     rows = int(evaluation.is_own.sum())
     return (
         f"{rows:,} of {len(evaluation.current):,} rows are not new to the model: they are training rows or rows of "
-        f"{evaluation.baseline.name}"
+        f"{_reference(evaluation)}"
     )
+
+
+def _reference(evaluation: Evaluation) -> str:
+    """The reference rows within a sentence."""
+    name = evaluation.baseline.name
+    return {TEST: "the test set", TRAIN: "the training set"}.get(name, name)
 
 
 def _comparable(name: str, current: Performance, reference: Performance) -> bool:

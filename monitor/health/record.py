@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
+from data.schema import PROBABILITY
 from monitor.drift.detector import ALPHA, RateTest
 from monitor.health.checks import ALL_CHECKS
+from monitor.health.difference import ranges
 from monitor.health.evaluation import Evaluation
 from monitor.health.status import CheckStatus, HealthReport, HealthStatus
 from monitor.metrics import base_rate
@@ -58,6 +60,7 @@ def to_dict(evaluation: Evaluation, health: HealthReport) -> dict[str, Any]:
             "rows": evaluation.rows,
             **({"sampled": len(evaluation.current)} if evaluation.is_sampled else {}),
             "labeled": len(evaluation.labeled),
+            "mean_probability": float(evaluation.labeled[PROBABILITY].mean()) if len(evaluation.labeled) else None,
             "in_reference": evaluation.in_reference,
             "in_training": evaluation.in_training,
             "own": int(evaluation.is_own.sum()),
@@ -218,6 +221,7 @@ def _drift(evaluation: Evaluation) -> dict[str, Any]:
             for statistic in drift.statistics
         ],
         "mean_difference": drift.mean_difference,
+        "ranges": ranges(evaluation),
         "nulls": [_rate(test) for test in drift.nulls],
         "unseen": [
             _rate(test) | {"categories": dict(islice(test.categories.items(), _MAX_NAMED))} for test in drift.unseen

@@ -236,14 +236,14 @@ def describe_decision(decision: RetrainingDecision, *, dated: bool = True) -> st
 
 
 def format_datetime(when: datetime) -> str:
-    """Format a date and time, short.
+    """Format a date and time in UTC, short.
 
     Examples
     --------
     >>> format_datetime(datetime(2026, 11, 2, 9, 30))
-    '2 Nov 2026 09:30'
+    '2 Nov 2026 09:30 UTC'
     """
-    return f"{when.day} {when:%b %Y %H:%M}"
+    return f"{when.day} {when:%b %Y %H:%M} UTC"
 
 
 def format_time_of_label(when: datetime) -> str:
@@ -252,7 +252,7 @@ def format_time_of_label(when: datetime) -> str:
     Examples
     --------
     >>> format_time_of_label(datetime(2016, 4, 13)), format_time_of_label(datetime(2026, 11, 2, 9, 30))
-    ('13 Apr 2016', '2 Nov 2026 09:30')
+    ('13 Apr 2016', '2 Nov 2026 09:30 UTC')
     """
     return f"{when.day} {when:%b %Y}" if when.time() == time() else format_datetime(when)
 

@@ -41,12 +41,14 @@ class Runner(NamedTuple):
     rows: int
 
 
-def outlook(  # noqa: PLR0911 one sentence each
+def outlook(  # noqa: PLR0911, PLR0913 one sentence each
     record: Mapping[str, Any] | None,
     log: Sequence[RetrainingDecision],
     policy: RetrainingPolicy,
     following: NextMonitoringRun,
     now: datetime,
+    *,
+    has_times: bool = True,
 ) -> Sentence:
     """Describe what the policy will do at its next run.
 
@@ -60,10 +62,15 @@ def outlook(  # noqa: PLR0911 one sentence each
     following : NextMonitoringRun
     now : datetime
         In UTC.
+    has_times : bool
+        Whether the rows have times, by which the policy orders labels.
     """
     when = _when(following)
     if record is None:
-        return Sentence("The next scheduled run is {when}; nothing is known yet.", {"when": when})
+        return Sentence(
+            "Nothing is known about this version yet. The next check is due on {when}, or evaluate it now.",
+            {"when": when},
+        )
     if log and calendar.acted(log[0]) and log[0].outcome == records.PENDING:
         return Sentence("A challenger is in training (decision {number}).", {"number": str(log[0].number)})
     if log and (later := _after(record, log[0])):
@@ -71,22 +78,36 @@ def outlook(  # noqa: PLR0911 one sentence each
     fired = [check for check in record["checks"] if check["code"] in PREDICTIVE_CHECKS and _is_failed(check)]
     degraded = any(check["code"] in {"K101", "K102", "K103"} and _is_failed(check) for check in record["checks"])
     if not fired and not degraded:
-        return Sentence("The policy will do nothing: no trigger fires. It runs again {when}.", {"when": when})
+        return Sentence(
+            "There is nothing to do: no trigger of a retraining fires. The next check is due on {when}.", {"when": when}
+        )
+    if not has_times:
+        return Sentence(
+            "The retraining policy orders labels by time, and these rows have no times. Train again by hand, or serve "
+            "version {version} and add labels to its inference log.",
+            {"version": str(record.get("champion") or "?")},
+        )
     labels = int(record["current"]["labeled"])
     before = decision_log.last_trained(log)
     needed = max(policy.min_new_labels, MIN_LABELS)
     new = labels - before.labels if before else labels
     if labels < needed or (before is not None and new < needed):
         values = {"labels": f"{max(new, 0):,}", "needed": f"{needed:,}", "when": when}
-        return Sentence("The policy will wait for labels: {labels} of {needed} are there. It runs {when}.", values)
+        return Sentence(
+            "Retraining waits for new labels: {labels} of {needed} are there. The next check is due on {when}.", values
+        )
     training = calendar.next_training(log, policy.cooldown)
     if training and training > now:
         values = {"labels": f"{labels:,}", "when": calendar.format_datetime(training)}
-        return Sentence("The policy will train a challenger on {labels} labels, from {when} on: a cooldown.", values)
+        return Sentence(
+            "Retraining on {labels} labels may start from {when} on, when the cooldown of the last training ends.",
+            values,
+        )
     return Sentence(
-        "The policy will train a challenger at its next run, {when}: the older of {labels} labels are for its "
-        "training, the newest for its test, and it is promoted only if it is better on those.",
-        {"labels": f"{labels:,}", "when": when},
+        "Retraining is due on {when}: the scheduler starts it then, or a person now. It trains a challenger on the "
+        "older of the {labels} labels and tests it on the newest. Version {version} is replaced only if the challenger "
+        "is better on those.",
+        {"labels": f"{labels:,}", "when": when, "version": str(record.get("champion") or "?")},
     )
 
 
@@ -105,10 +126,22 @@ def runner_up(candidates: Sequence[Runner]) -> Sentence | None:
     name = metric_name("log_loss")
     values = {"name": best.name, "other": name.format(best.log_loss), "own": name.format(best.selected)}
     if best.high < 0:
-        return Sentence("The runner-up would do better here: {name}, log loss {other} against {own}.", values)
+        return Sentence(
+            "{name}, trained at the same time and not selected, would do better here: log loss {other} instead of "
+            "{own}. There is no need to switch: retraining trains it again too, and selects the better one.",
+            values,
+        )
     if best.low > 0:
-        return Sentence("The runner-up would do worse here: {name}, log loss {other} against {own}.", values)
-    return Sentence("The runner-up would do about the same here: {name}, log loss {other} against {own}.", values)
+        return Sentence(
+            "{name}, trained at the same time and not selected, would do worse here: log loss {other} instead of "
+            "{own}.",
+            values,
+        )
+    return Sentence(
+        "{name}, trained at the same time and not selected, would do about the same here: log loss {other} instead of "
+        "{own}.",
+        values,
+    )
 
 
 _CAME = {

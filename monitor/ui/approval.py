@@ -46,7 +46,7 @@ def _show_version(version: ModelVersion, champion: str) -> None:
     held = registry.approval_of(version.tags)
     compared_with = held.get("instead_of", "")
     is_outdated = compared_with != champion
-    since = f"{calendar.format_datetime(datetime.fromisoformat(held['requested']))} UTC" if "requested" in held else ""
+    since = calendar.format_datetime(datetime.fromisoformat(held["requested"])) if "requested" in held else ""
     st.caption(
         sentence(
             f"{widgets.model_label(version.model_id)}, waiting since {since}. Champion and Production are unchanged."

@@ -8,7 +8,7 @@ from monitor.charts.drift_rows import DriftRow, as_image, drift_rows, sparkline
 from monitor.charts.palette import CURRENT, REFERENCE
 from monitor.health.evaluation import Evaluation
 from monitor.metrics.names import column_name
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 
 
 def show(evaluation: Evaluation, *, key: str, limit: int = 0) -> None:
@@ -37,7 +37,7 @@ def _table(evaluation: Evaluation, rows: Sequence[DriftRow]) -> str:
     alt = _("distributions of reference and current rows")
     for row in rows:
         image = as_image(sparkline(evaluation.baseline.table[row.column], evaluation.current[row.column]), alt)
-        mark = f"▲ {row.times:,.1f}×" if row.drifted else f"✓ {row.times:,.1f}×"
+        mark = sentence(f"{'▲' if row.drifted else '✓'} {row.times:,.1f} ×")
         html += (
             f'<div class="name">{_(column_name(row.column))}</div><div>{image}</div>'
             f'<div class="number">{_shift(row)}</div>'
@@ -51,4 +51,4 @@ def _shift(row: DriftRow) -> str:
     if row.shift != row.shift:
         return "-"
     sign = "+" if row.difference > 0 else "-"
-    return f"{sign}{row.shift:.3g} {_(row.unit) if row.unit else ''}".strip()
+    return f"{sentence(f'{sign}{row.shift:.3g}')} {_(row.unit) if row.unit else ''}".strip()

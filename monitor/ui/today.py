@@ -1,5 +1,6 @@
 """Today: which version predicts, whether it is healthy, why not, since when, and what happens next."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -7,13 +8,15 @@ from typing import Any, NamedTuple
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from data.datasets import current
 from data.errors import KobeShotError, TableError
 from monitor.charts import monitoring
 from monitor.health.cause import Cause, cause, expected_and_actual
 from monitor.health.checks import NEW_ROWS
+from monitor.health.difference import difference
 from monitor.health.status import CheckStatus
 from monitor.health.subject import Subject
-from monitor.metrics.names import metric_name
+from monitor.metrics.names import column_name, metric_name
 from monitor.retraining import calendar
 from monitor.retraining.outlook import outlook, runner_up
 from monitor.retraining.policy import RetrainingPolicy
@@ -24,8 +27,10 @@ from monitor.ui.text import _, localized, sentence
 
 _FRESH = timedelta(days=1)
 _SEASON = "season"
+_ROWS = 8
 # A gap between expected and actual FG% that is shown as worse, in either direction.
 _MISCALIBRATED = 0.03
+_DETAILS = {"labels": "Labels and metrics in detail", "inputs": "Inputs and drift in detail"}
 
 
 class _State(NamedTuple):
@@ -56,15 +61,15 @@ def show() -> None:
     if state.champion.synthetic:
         widgets.synthetic_warning()
     offered, later = _show_headline(state)
+    _show_problems(state)
     left, right = st.columns([2, 1], gap="medium")
     # First what is there at once.
     with right:
         _show_cards(state)
+        _offer_monitoring(state, offered=offered)
     with left:
         # A click, or a season, runs the court again and not the page.
         st.fragment(_show_evidence)()
-    _show_problems(state)
-    _offer_monitoring(state, offered=offered)
     _show_loss(state)
     running_jobs.show([jobs.KINDS["monitoramento"]])
     _show_runner_up(state, later)
@@ -112,7 +117,12 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
         facts = localized(" · ".join(_facts(state, about)))
         st.markdown(f'{widgets.chip(status)}<span class="facts">{facts}</span>', unsafe_allow_html=True)
         with st.container(key="headline"):
-            st.title(widgets.plain(_sentence(state, why, is_champion=is_champion)))
+            st.title(widgets.plain(_unbroken(_sentence(state, why, is_champion=is_champion))))
+        if is_champion and status != "unknown":
+            # A version that was retrained has learned from production too.
+            is_divided = widgets.source() == widgets.BATCH and state.champion.labels_until is None
+            found = difference(state.found, current() if is_divided else None)
+            st.markdown(widgets.plain(" ".join(each.text(_) for each in found)))
         st.caption(
             widgets.plain(
                 f"{subject.description(about)} {_('Evaluated at')} {state.latest.started:%Y-%m-%d %H:%M} UTC."
@@ -134,6 +144,11 @@ def _sentence(state: _State, why: Cause, *, is_champion: bool) -> str:
     return why.sentence.text(_)
 
 
+def _unbroken(text: str) -> str:
+    """The text without a line break before the number of a version."""
+    return re.sub(r"(vers\w+) (?=\d)", "\\1\N{NO-BREAK SPACE}", text)
+
+
 def _facts(state: _State, about: Subject) -> list[str]:
     champion = state.champion
     model = f" ({widgets.model_label(champion.model_id)})" if champion.model_id else ""
@@ -141,11 +156,9 @@ def _facts(state: _State, about: Subject) -> list[str]:
     if about.is_about(champion.version) and state.latest:
         first, runs = _since(state.completed, state.latest)
         facts.append(
-            (
-                _("in this status since {when} ({runs} monitoring runs)")
-                if runs > 1
-                else _("in this status since {when}")
-            ).format(when=calendar.format_datetime(first), runs=runs)
+            (_("in this status since {when} ({runs} runs)") if runs > 1 else _("in this status since {when}")).format(
+                when=calendar.format_datetime(first), runs=runs
+            )
         )
     return facts
 
@@ -170,11 +183,17 @@ def _show_next(state: _State) -> DeltaGenerator:
     now = datetime.now(UTC)
     runs = [*cache.monitoring_runs(state.store, OF_BATCH_SCORING), *cache.monitoring_runs(state.store, OF_LOG)]
     following = calendar.next_monitoring_run(runs, log, calendar.Cadence.WEEK, now)
-    text = localized(outlook(state.found, log, RetrainingPolicy(), following, now).text(_))
-    st.markdown(_paragraph(_("What happens next"), text), unsafe_allow_html=True)
+    about = Subject.of_record(state.found) if state.found else None
+    is_champion = about is None or about.is_about(state.champion.version)
+    has_times = widgets.source() == widgets.LOG or current().time is not None
+    expected = outlook(
+        state.found if is_champion else None, log, RetrainingPolicy(), following, now, has_times=has_times
+    )
+    with st.container(key="happens"):
+        st.markdown(_paragraph(_("What happens next"), localized(expected.text(_))), unsafe_allow_html=True)
     with st.container(key="runner_up"):
         later = st.empty()
-        if state.found and state.found["current"]["labeled"]:
+        if about and about.labeled and is_champion:
             later.markdown(
                 _paragraph(_("The runner-up"), _("is being compared on these labels …")), unsafe_allow_html=True
             )
@@ -184,7 +203,7 @@ def _show_next(state: _State) -> DeltaGenerator:
 
 def _show_runner_up(state: _State, where: DeltaGenerator) -> None:
     about = Subject.of_record(state.found) if state.found else None
-    if about is None or not about.labeled:
+    if about is None or not about.labeled or not about.is_about(state.champion.version):
         return
     try:
         found = runner_up(cache.runners())
@@ -197,7 +216,7 @@ def _show_runner_up(state: _State, where: DeltaGenerator) -> None:
 
 
 def _paragraph(heading: str, text: str) -> str:
-    return f'<div class="next"><b>{heading}</b>{widgets.plain(text)}</div>'
+    return f'<div class="next"><b>{heading}</b>{widgets.plain(text[:1].upper() + text[1:])}</div>'
 
 
 def _show_no_run(state: _State) -> None:
@@ -275,7 +294,7 @@ def _show_evidence() -> None:
         st.info(widgets.plain(str(error)), icon=":material/info:")
         return
     if not cache.has_court(shown.evaluation):
-        drift_rows.show(shown.evaluation, key="today_drift", limit=6)
+        drift_rows.show(shown.evaluation, key="today_drift", limit=_ROWS)
         return
     season = url_state.read(_SEASON)
     with st.container(key="today_court_box"):
@@ -298,8 +317,8 @@ def _show_cards(state: _State) -> None:
     loss = _value(current, "log_loss")
     if loss is not None:
         widgets.metric_card(
-            st.container(key="card_2"), "log_loss_skill", value, before, label=_("Improvement on the base rate"),
-            compared_with=_("against the test set"),
+            st.container(key="card_2"), "log_loss_skill", value, before, label=_("Log loss against the base rate"),
+            shown=_better(value), changed=_("was {skill} on the test set").format(skill=_better(before)),
         )  # fmt: skip
         interval = _interval(current["metrics"]["log_loss"], "log_loss")
         _note("labels", f"{_('Log loss')} {metric_name('log_loss').format(loss)}, {interval}")
@@ -318,10 +337,8 @@ def _show_cards(state: _State) -> None:
     if drift:
         widgets.metric_card(
             st.container(key="card_5"), "out_of_support_rate", drift["out_of_support_rate"],
-            drift["out_of_support_threshold"],
-            compared_with=_("against the threshold of {value}").format(
-                value=metric_name("out_of_support_rate").format(drift["out_of_support_threshold"])
-            ),
+            drift["out_of_support_threshold"], label=_("Out of support: unlike all training shots"),
+            changed=_over(drift["out_of_support_rate"], drift["out_of_support_threshold"]),
         )  # fmt: skip
         features = {row["feature"] for row in drift["statistics"]} - {"probability"}
         _note(
@@ -332,9 +349,22 @@ def _show_cards(state: _State) -> None:
         )
 
 
+def _better(skill: float | None) -> str:
+    """A skill score in words."""
+    if skill is None:
+        return _("not defined")
+    share = metric_name("log_loss_skill").format(abs(skill))
+    return (_("{share} better") if skill >= 0 else _("{share} worse")).format(share=share)
+
+
+def _over(rate: float, threshold: float) -> str:
+    text = _("above the threshold of {value}") if rate > threshold else _("not above the threshold of {value}")
+    return text.format(value=metric_name("out_of_support_rate").format(threshold))
+
+
 def _note(section: str, *texts: str | None) -> None:
     st.caption(widgets.plain("; ".join(sentence(text) for text in texts if text)))
-    widgets.link("why", _("Evidence"), icon=":material/arrow_forward:", section=section)
+    widgets.link("why", _(_DETAILS[section]), icon=":material/arrow_forward:", section=section)
 
 
 def _value(side: dict[str, Any], name: str) -> float | None:
@@ -392,12 +422,36 @@ def _show_loss(state: _State) -> None:
         return
     found = state.found or {}
     reference = _value((found.get("metrics") or {}).get("reference") or {}, "log_loss")
-    threshold = reference * (1 + RetrainingPolicy().degradation_threshold) if reference else None
+    share = RetrainingPolicy().degradation_threshold
+    threshold = reference * (1 + share) if reference else None
+    # A threshold that no window comes near would leave little of the height to the loss.
+    near = threshold is not None and rows["high"].max() >= threshold
     figure = monitoring.rolling_loss(
-        rows, reference=reference, threshold=threshold, promotions=cache.promotion_times(rows),
-        words={name: _(name) for name in monitoring.ROLLING_WORDS}, title=_("Loss over time"),
+        rows, reference=reference, threshold=threshold if near else None, promotions=cache.promotion_times(rows),
+        words={name: _(name) for name in monitoring.ROLLING_WORDS},
+        title=_("Log loss over time, in windows of {rows} labeled shots").format(rows=f"{rows['rows'].iloc[0]:,}"),
+        x=_axis(),
     )  # fmt: skip
     widgets.base_figure(figure, "rolling_loss")
+    if threshold is not None:
+        above, windows = int((rows["log_loss"] > threshold).sum()), len(rows)
+        st.caption(
+            _(
+                "The retraining policy calls a window degraded if its log loss is above {threshold}, {share} over the "
+                "test set: {above} of {windows} here."
+            ).format(
+                threshold=sentence(metric_name("log_loss").format(threshold)), share=f"{share:.0%}", above=above,
+                windows=windows,
+            )
+        )  # fmt: skip
+
+
+def _axis() -> str:
+    """What the time is by which labeled rows are ordered."""
+    time = current().time
+    if widgets.source() == widgets.LOG or time is None:
+        return _("time of scoring, UTC")
+    return _("{column} in the table, not the time of scoring").format(column=_(column_name(time.name)))
 
 
 if __name__ == "__main__":

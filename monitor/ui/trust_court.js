@@ -59,11 +59,14 @@ function legend(data, frames) {
     one.append(svg, text);
     box.appendChild(one);
   };
-  const scale = element("svg", { viewBox: "0 0 130 36", class: "scale", "aria-hidden": "true" });
+  const scale = element("svg", { viewBox: "0 0 130 36", class: "scale", role: "img" });
+  element("title", {}, scale, words.points);
   data.colors.forEach((_, level) =>
     element("polygon", { points: corners(10), transform: `translate(${13 + 26 * level} 11)`, style: `fill:${fill(level)};stroke:var(--dim);stroke-width:.6` }, scale));
   data.edges.forEach((edge, k) => element("text", { x: 26 + 26 * k, y: 34 }, scale, `${edge > 0 ? "+" : "−"}${Math.abs(edge)}`));
-  entry(scale, words.legend_color);
+  const colors = tag("span");
+  colors.append(tag("span", "", words.legend_fewer), scale, tag("span", "", words.legend_more));
+  box.appendChild(colors);
   const sizes = element("svg", { viewBox: "0 0 60 24", "aria-hidden": "true" });
   [0.34, 0.66, 1].forEach((size, k) =>
     element("polygon", { points: corners(10 * size), transform: `translate(${8 + 20 * k} 12)`, style: "fill:none;stroke:currentColor" }, sizes));
@@ -147,7 +150,10 @@ export default function (component) {
     frame.zones.filter((zone) => zone.labeled && zone.x !== null).forEach((zone) => {
       const text = element("text", { class: "zone", x: zone.x, y: -zone.y }, zones);
       element("tspan", { class: "rate", x: zone.x, dy: "-0.1em" }, text, percent(zone.rate));
-      element("tspan", { class: "more", x: zone.x, dy: "1.35em" }, text, `${words.expected} ${percent(zone.expected)} · ${count(zone.n)}`);
+      element("tspan", { class: "more" }, text, ` ${words.of} ${count(zone.n)}`);
+      element("tspan", { class: "more", x: zone.x, dy: "1.35em" }, text, `${words.expected} ${percent(zone.expected)}`);
+      const area = text.getBBox(), edge = area.height / 10;
+      zones.insertBefore(element("rect", { class: "plate", x: area.x - edge, y: area.y, width: area.width + 2 * edge, height: area.height, rx: edge }), text);
     });
     body.replaceChildren(...frame.zones.map((zone) => {
       const row = tag("tr");
@@ -255,7 +261,8 @@ export default function (component) {
     if (spot) { star.setAttribute("cx", spot[0]); star.setAttribute("cy", -spot[1]); }
   }
   const scale = () => root.style.setProperty("--u", width / Math.max(stage.clientWidth, 1));
-  const observer = new ResizeObserver(scale);
+  // The size of a label depends on that of the court.
+  const observer = new ResizeObserver(() => { scale(); drawZones(frames[place]); });
   observer.observe(stage);
   scale();
   paint(root, data);

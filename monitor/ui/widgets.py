@@ -4,9 +4,10 @@ import html
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -48,6 +49,14 @@ _CACHED_SECONDS = 3.0
 _TITLE_PIXELS, _NO_TITLE_PIXELS = 30, 8
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
+_DAY = 86_400_000
+_WITHOUT_NAMES = [
+    {"dtickrange": [None, _DAY - 1], "value": "%H:%M:%S\n%Y-%m-%d"},
+    {"dtickrange": [_DAY, 27 * _DAY], "value": "%Y-%m-%d"},
+    {"dtickrange": ["M1", "M11"], "value": "%m/%Y"},
+    {"dtickrange": ["M12", None], "value": "%Y"},
+]
+"""Formats of the ticks of dates, by the milliseconds or months between them."""
 _ON_YELLOW = "#1F2937"
 
 
@@ -153,7 +162,8 @@ def metric_card(  # noqa: PLR0913 what a metric is compared with
     *,
     label: str = "",
     compared_with: str = "",
-    meaning: str = "",
+    shown: str = "",
+    changed: str = "",
     worse: bool | None = None,
 ) -> None:
     """A metric in its unit, with its change against a reference: an arrow, and red for the worse.
@@ -168,8 +178,8 @@ def metric_card(  # noqa: PLR0913 what a metric is compared with
         Instead of the label of the metric.
     compared_with : str
         What the reference is, after the change.
-    meaning : str
-        Help text, instead of the meaning of the metric.
+    shown, changed : str
+        Instead of the value, and of its change.
     worse : bool, optional
         Whether the change is for the worse, where the direction of the metric does not decide it.
     """
@@ -178,16 +188,16 @@ def metric_card(  # noqa: PLR0913 what a metric is compared with
     known = change is not None and change == change  # noqa: PLR0124 NaN
     if worse is None and known and change is not None:
         worse = metric.is_worse(change)
-    colors = {None: "off", True: "inverse" if (change or 0) > 0 else "normal"}
-    colors[False] = "normal" if (change or 0) > 0 else "inverse"
+    colors: dict[bool | None, Literal["off", "red", "green"]] = {None: "off", True: "red", False: "green"}
     column.metric(
         label or _(metric.label),
-        sentence(metric.format(value)) if value is not None else _("not defined"),
-        sentence(f"{format_change(metric, change or 0.0)} {compared_with}".strip()) if known else None,
-        delta_color=colors[worse],  # type: ignore[arg-type]
+        sentence(shown or metric.format(value)) if value is not None else _("not defined"),
+        sentence(changed or f"{format_change(metric, change or 0.0)} {compared_with}".strip()) if known else None,
+        delta_color=colors[worse],
+        delta_arrow="up" if (change or 0) > 0 else "down",
         border=True,
         height="stretch",
-        help=meaning or _(metric.meaning) or None,
+        help=_(metric.meaning) or None,
     )
 
 
@@ -266,6 +276,9 @@ def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None
     """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
     if text.language() != text.ENGLISH:
         figure.update_layout(separators=",.")
+        # The names of months in a browser without the locale of plotly are English ones.
+        if any(_is_dated(trace) for trace in figure.data):
+            figure.update_xaxes(tickformatstops=_WITHOUT_NAMES)
     figure.for_each_trace(lambda trace: trace.update(name=sentence(trace.name)) if trace.name else None)
     figure.for_each_xaxis(_translate_title)
     figure.for_each_yaxis(_translate_title)
@@ -276,6 +289,11 @@ def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None
             title_text="", margin_t=max((figure.layout.margin.t or 0) - _TITLE_PIXELS, _NO_TITLE_PIXELS)
         )
     place.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=title or key.replace("_", " "))
+
+
+def _is_dated(trace: Any) -> bool:  # noqa: ANN401 a trace of plotly
+    x = getattr(trace, "x", None)
+    return x is not None and len(x) > 0 and isinstance(x[0], datetime | np.datetime64)
 
 
 def _translate_title(axis: Any) -> None:  # noqa: ANN401 an axis of plotly

@@ -53,11 +53,11 @@ _PLOT_TEXTS: Mapping[str, str] = {
     r"rows, %": "registros, %",
     r"FG% minus expected, percentage points": "cestas menos o esperado, pontos percentuais",
     r"few to many": "poucos a muitos",
-    r"faded: not statistically significant": "claro: diferença não significativa",
-    r"hatched: out of training support": "hachurado: fora do treino",
-    r"hatched: out of training support · ([\d,]+) farther shots not drawn":
-        r"hachurado: fora do treino · \1 mais distantes não aparecem",
-    r"expected ([\d.]+%) · ([\d,]+)": r"esperado \1 · \2",
+    r"faded: may be chance": "claro: pode ser acaso",
+    r"hatched: no training shots there": "hachurado: sem arremessos de treino",
+    r"hatched: no training shots there · ([\d,]+) farther shots not drawn":
+        r"hachurado: sem arremessos de treino · \1 mais distantes não aparecem",
+    r"of ([\d,]+), expected ([\d.]+%)": r"de \1, esperado \2",
     r"no shots": "sem arremessos",
     r"P\(made\)": "P(cesta)",
     r"mean P\(made\)": "P(cesta) média",

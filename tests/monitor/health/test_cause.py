@@ -46,7 +46,9 @@ EVERYTHING = [(code, "failed") for code in ("K101", "K102", "K103", "K104", "K20
 
 def test_nine_alarms_with_one_cause_are_one_sentence() -> None:
     found = cause(record(*EVERYTHING))
-    expected = "97% of these shots lie outside anything that version 1 was trained on; it promises 40%, 33% go in."
+    expected = (
+        "97% of these shots lie outside anything that version 1 was trained on; it expects 40%, but only 33% go in."
+    )
     assert found.sentence.text() == expected
     assert found.code == "K204"
     assert len(found.follows) == len(EVERYTHING) - 1
@@ -59,12 +61,12 @@ def test_nine_alarms_with_one_cause_are_one_sentence() -> None:
         (record(labeled=0), "These shots look like the training shots of version 1; no label is there yet."),
         (record(("K204", "failed"), labeled=0), "and no label shows yet how well it predicts there"),
         (record(("K204", "failed"), rate=0.4), "so far it is right there"),
-        (record(("K101", "failed")), "The shots have changed: version 1 promises 40%, 33% go in."),
-        (record(("K101", "failed"), drifted=False), "The shots are like those of the training, but version 1 promises"),
+        (record(("K101", "failed")), "The shots have changed: version 1 expects 40%, but 33% go in."),
+        (record(("K101", "failed"), drifted=False), "The shots are like those of the training, but version 1 expects"),
         (record(("K103", "failed"), rate=0.4), "Version 1 predicts worse than on its test set: log loss 0.6500, was"),
         (record(("K201", "failed")), "1 features have drifted, shot distance most: by 15.2 feet. On the labels so far"),
         (record(("K201", "failed"), labeled=0), "No label shows yet whether version 1 still predicts well."),
-        (record(("K105", "warning")), "Version 1 promises 40%, 33% go in."),
+        (record(("K105", "warning")), "Version 1 expects 40%, but 33% go in."),
         (record(("K108", "warning"), *EVERYTHING), "900 of these 2,000 rows are not new"),
         (record(("K204", "error"), ("K101", "failed")), "The check title of K204 could not be computed"),
         (record(("K402", "warning")), "title of K402: ROC AUC is worse by 18%."),

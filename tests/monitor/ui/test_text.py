@@ -20,6 +20,7 @@ CATALOG = ROOT / "monitor" / "ui" / "locale" / "pt_BR" / "LC_MESSAGES" / "monito
 SOURCES = [
     *sorted((ROOT / "monitor" / "ui").glob("*.py")),
     ROOT / "monitor" / "health" / "cause.py",
+    ROOT / "monitor" / "health" / "difference.py",
     ROOT / "monitor" / "retraining" / "outlook.py",
 ]
 
