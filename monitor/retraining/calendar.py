@@ -214,19 +214,19 @@ def acted(decision: RetrainingDecision) -> bool:
     return decision.decision == records.RETRAIN and decision.mode != "dry_run"
 
 
-def describe_decision(decision: RetrainingDecision, *, dated: bool = True) -> str:
+def describe_decision(decision: RetrainingDecision, *, dated: bool = True, with_outcome: bool = True) -> str:
     """Describe a decision and its outcome.
 
     Parameters
     ----------
     decision : RetrainingDecision
-    dated : bool
-        Include the date.
+    dated, with_outcome : bool
+        Include the date, and what came of the decision.
     """
     when = f", {format_datetime(decision.decided_at)}" if dated else ""
     why = f" ({decision.trigger})" if decision.trigger else ""
     text = f"Decision {decision.number}{when}: {decision.decision}{why}."
-    if decision.decision == records.NO_ACTION:
+    if decision.decision == records.NO_ACTION or not with_outcome:
         return text
     if not acted(decision):
         return f"{text} Dry run, no action."

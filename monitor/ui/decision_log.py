@@ -70,7 +70,8 @@ def show_all(log: Sequence[RetrainingDecision], store: ModelStore, key: str, *, 
     run_id = st.selectbox(
         _("Show a decision"),
         list(by_run),
-        format_func=lambda run_id: sentence(calendar.describe_decision(by_run[run_id])),
+        # A browser keeps the text of an option that it shows, and an outcome may change.
+        format_func=lambda run_id: sentence(calendar.describe_decision(by_run[run_id], with_outcome=False)),
         key=key,
     )
     _show(by_run[run_id], store, is_shown_above=run_id == shown_above)

@@ -1,11 +1,13 @@
 """The rows and the model version that a page describes, and a button that evaluates the champion if it is another."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import streamlit as st
 
 from monitor.health.checks import MAX_OWN
 from monitor.health.subject import Subject
+from monitor.retraining import calendar
 from monitor.store.model_store import current_store
 from monitor.store.records import ModelVersion
 from monitor.ui import cache, jobs, running_jobs, widgets
@@ -31,20 +33,21 @@ def show(subject: Subject) -> None:
         another_version(subject, champion)
 
 
-def description(subject: Subject) -> str:
-    """The scope of a page in the language of this visitor, without the names of files."""
+def description(subject: Subject, evaluated: datetime | None = None) -> str:
+    """The scope of a page, and when it was evaluated, in the language of this visitor; without the names of files."""
     names = {"base_test": "the test set", "prod": "the production set"}
     readable = replace(
         subject,
         source=names.get(subject.source, subject.source),
         reference=names.get(subject.reference, subject.reference),
     )
-    return " ".join(map(sentence, readable.sentences))
+    when = [f"Evaluated at {calendar.format_datetime(evaluated)}."] if evaluated else []
+    return " ".join(map(sentence, [*readable.sentences, *when]))
 
 
 def another_version(subject: Subject, champion: ModelVersion) -> None:
     """Warn that a page describes another version than the champion, and offer to evaluate the champion."""
-    since = f", since {champion.promoted_at:%Y-%m-%d %H:%M} UTC" if champion.promoted_at else ""
+    since = f", since {calendar.format_datetime(champion.promoted_at)}" if champion.promoted_at else ""
     st.warning(
         sentence(f"**This page describes {subject.version_name}.** The champion is version {champion.version}{since}."),
         icon=":material/swap_horiz:",

@@ -123,11 +123,7 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
             is_divided = widgets.source() == widgets.BATCH and state.champion.labels_until is None
             found = difference(state.found, current() if is_divided else None)
             st.markdown(widgets.plain(" ".join(each.text(_) for each in found)))
-        st.caption(
-            widgets.plain(
-                f"{subject.description(about)} {_('Evaluated at')} {state.latest.started:%Y-%m-%d %H:%M} UTC."
-            )
-        )
+        st.caption(widgets.plain(subject.description(about, state.latest.started)))
     with right:
         later = _show_next(state)
     return _warn_of_versions(state, about), later

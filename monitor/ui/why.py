@@ -88,7 +88,7 @@ def _show_checks() -> None:
         f"{widgets.chip(str(found['status']))} &nbsp; {widgets.plain(cause(found).sentence.text(_))}",
         unsafe_allow_html=True,
     )
-    st.caption(widgets.plain(f"{subject.description(about)} {_('Evaluated at')} {run.started:%Y-%m-%d %H:%M} UTC."))
+    st.caption(widgets.plain(subject.description(about, run.started)))
     for group, title in _GROUPS.items():
         own = [check for check in found["checks"] if section_of(check["code"]) == group]
         if own:

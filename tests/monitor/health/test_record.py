@@ -171,6 +171,7 @@ def test_a_record_holds_the_status_both_tables_and_the_scoring_version(
         "in_reference": 0,
         "in_training": 0,
         "own": 0,
+        "mean_probability": pytest.approx(labeled[0].labeled[PROBABILITY].mean()),
     }
     assert found["reference"] == {"name": "base_test", "rows": 3_000}
     assert (found["version"], found["versions"], found["excluded"]) == ("7", {"7": 400}, {})

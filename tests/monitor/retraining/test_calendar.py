@@ -193,7 +193,7 @@ def test_training_and_staleness_are_in_the_calendar_if_they_are_within_its_range
             NOW - timedelta(hours=1),
             NOW - timedelta(days=1),
             [
-                "Earliest next training: now (the cooldown ended on 22 Nov 2026 09:00).",
+                "Earliest next training: now (the cooldown ended on 22 Nov 2026 09:00 UTC).",
                 "The champion has been stale since Saturday 21 November 2026.",
             ],
         ),
@@ -201,7 +201,7 @@ def test_training_and_staleness_are_in_the_calendar_if_they_are_within_its_range
             NOW + timedelta(hours=1),
             NOW + timedelta(days=1),
             [
-                "Earliest next training: 22 Nov 2026 11:00, when the cooldown ends.",
+                "Earliest next training: 22 Nov 2026 11:00 UTC, when the cooldown ends.",
                 "The champion is stale from Monday 23 November 2026 on.",
             ],
         ),
@@ -225,17 +225,17 @@ def test_the_cooldown_runs_from_the_last_challenger_that_was_trained() -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        (decision(NOW), "Decision 7, 22 Nov 2026 10:00: no action."),
+        (decision(NOW), "Decision 7, 22 Nov 2026 10:00 UTC: no action."),
         (
             decision(NOW, "retrain", mode="dry_run", trigger="reactive"),
-            "Decision 7, 22 Nov 2026 10:00: retrain (reactive). Dry run, no action.",
+            "Decision 7, 22 Nov 2026 10:00 UTC: retrain (reactive). Dry run, no action.",
         ),
-        (decision(NOW, "retrain", outcome="pending"), "Decision 7, 22 Nov 2026 10:00: retrain. In progress."),
+        (decision(NOW, "retrain", outcome="pending"), "Decision 7, 22 Nov 2026 10:00 UTC: retrain. In progress."),
         (
             decision(NOW, "retrain", outcome="rejected", challenger="4", trigger="forced", mode="force"),
-            "Decision 7, 22 Nov 2026 10:00: retrain (forced). Rejected: version 4.",
+            "Decision 7, 22 Nov 2026 10:00 UTC: retrain (forced). Rejected: version 4.",
         ),
-        (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00: retrain. Interrupted."),
+        (decision(NOW, "retrain", outcome="interrupted"), "Decision 7, 22 Nov 2026 10:00 UTC: retrain. Interrupted."),
     ],
 )
 def test_a_decision_is_described_with_its_outcome(entry: RetrainingDecision, expected: str) -> None:

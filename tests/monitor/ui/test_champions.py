@@ -207,7 +207,7 @@ def test_the_last_decision_is_shown_with_its_reasons_and_outcome(outcome: str) -
     assert not shown.exception
     assert not shown.error
     shown_texts = texts(shown)
-    assert "Decision 2, 22 Nov 2026 10:00: retrain (reactive)." in shown_texts
+    assert "Decision 2, 22 Nov 2026 10:00 UTC: retrain (reactive)." in shown_texts
     assert "- log loss rose by 21%\n- support is \\*thin\\*" in shown_texts
     assert "Outcome: a reason." in shown_texts
     assert "challenger version 4" in shown_texts

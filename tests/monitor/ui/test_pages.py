@@ -228,7 +228,7 @@ def test_rows_without_a_court_show_their_drifted_features_first(
     assert not shown.error
     drawn = " ".join(str(element.proto.body) for element in shown.get("html"))
     assert "Shot distance" in drawn
-    assert drawn.count("data:image/svg+xml;base64,") == 6
+    assert drawn.count("data:image/svg+xml;base64,") == len(FEATURES) + 1
 
 
 def test_a_season_restricts_the_evidence(

@@ -78,7 +78,7 @@ def test_every_sentence_of_a_page_is_translated(path: Path, monkeypatch: pytest.
         ("2 of 6 rows", "2 de 6 registros"),
         ("version 3", "versão 3"),
         ("version 3 was promoted 2 days ago", "a versão 3 foi promovida há 2 dias"),
-        ("Decision 4, 27 Feb 2026 13:24: no action.", "Decisão 4, 27 fev 2026 13:24: nenhuma ação."),
+        ("Decision 4, 27 Feb 2026 13:24 UTC: no action.", "Decisão 4, 27 fev 2026 13:24 UTC: nenhuma ação."),
         ("P(made) has not drifted", "P(cesta) não tem drift"),
         ("no row has an unknown category", "nenhum registro tem uma categoria desconhecida"),
         ("the moon is far", "the moon is far"),
