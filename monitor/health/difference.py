@@ -49,7 +49,7 @@ def difference(record: Mapping[str, Any], dataset: Dataset | None) -> list[Sente
     record : mapping
         As `monitor.health.record.to_dict` writes it.
     dataset : Dataset or None
-        Says which rows are development and production; None where the rows, or the training, are not of one of them.
+        Its development and production; None where the rows, or the training, are not of one of them.
     """
     drift = record.get("drift") or {}
     if not drift.get("drifted"):
@@ -133,7 +133,7 @@ def _spread(values: "pd.Series[Any]") -> list[float]:
 
 
 def _numbers(before: float, after: float) -> dict[str, str]:
-    """Two numbers with three significant digits, or as many more as tell them apart."""
+    """Two numbers with three significant digits, or as many more as make them differ."""
     texts = [""]
     for digits in range(3, 9):
         texts = [np.format_float_positional(value, digits, fractional=False, trim="-") for value in (before, after)]

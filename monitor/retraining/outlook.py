@@ -68,7 +68,7 @@ def outlook(  # noqa: PLR0911, PLR0913 one sentence each
     when = _when(following)
     if record is None:
         return Sentence(
-            "Nothing is known about this version yet. The next check is due on {when}, or evaluate it now.",
+            "Nothing is known about this version yet. The next check is scheduled for {when}, or evaluate it now.",
             {"when": when},
         )
     if log and calendar.acted(log[0]) and log[0].outcome == records.PENDING:
@@ -79,7 +79,8 @@ def outlook(  # noqa: PLR0911, PLR0913 one sentence each
     degraded = any(check["code"] in {"K101", "K102", "K103"} and _is_failed(check) for check in record["checks"])
     if not fired and not degraded:
         return Sentence(
-            "There is nothing to do: no trigger of a retraining fires. The next check is due on {when}.", {"when": when}
+            "There is nothing to do: no trigger of a retraining fires. The next check is scheduled for {when}.",
+            {"when": when},
         )
     if not has_times:
         return Sentence(
@@ -94,7 +95,8 @@ def outlook(  # noqa: PLR0911, PLR0913 one sentence each
     if labels < needed or (before is not None and new < needed):
         values = {"labels": f"{max(new, 0):,}", "needed": f"{needed:,}", "when": when}
         return Sentence(
-            "Retraining waits for new labels: {labels} of {needed} are there. The next check is due on {when}.", values
+            "Retraining waits for new labels: {labels} of {needed} are there. The next check is scheduled for {when}.",
+            values,
         )
     training = calendar.next_training(log, policy.cooldown)
     if training and training > now:
@@ -104,7 +106,7 @@ def outlook(  # noqa: PLR0911, PLR0913 one sentence each
             values,
         )
     return Sentence(
-        "Retraining is due on {when}: the scheduler starts it then, or a person now. It trains a challenger on the "
+        "Retraining is scheduled for {when}: the scheduler starts it then, or a person now. It trains a challenger on the "
         "older of the {labels} labels and tests it on the newest. Version {version} is replaced only if the challenger "
         "is better on those.",
         {"labels": f"{labels:,}", "when": when, "version": str(record.get("champion") or "?")},

@@ -119,7 +119,7 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
         with st.container(key="headline"):
             st.title(widgets.plain(_unbroken(_sentence(state, why, is_champion=is_champion))))
         if is_champion and status != "unknown":
-            # A version that was retrained has learned from production too.
+            # The training rows of a retrained version include labels of production.
             is_divided = widgets.source() == widgets.BATCH and state.champion.labels_until is None
             found = difference(state.found, current() if is_divided else None)
             st.markdown(widgets.plain(" ".join(each.text(_) for each in found)))
@@ -346,7 +346,7 @@ def _show_cards(state: _State) -> None:
 
 
 def _better(skill: float | None) -> str:
-    """A skill score in words."""
+    """A skill score as better or worse."""
     if skill is None:
         return _("not defined")
     share = metric_name("log_loss_skill").format(abs(skill))

@@ -44,13 +44,13 @@ def texts(found: dict[str, Any], dataset: Dataset | None = None) -> list[str]:
         ),
     ],
 )
-def test_what_differs_most_is_told_in_the_unit_of_the_feature(name: str, found: dict[str, Any], expected: str) -> None:
+def test_what_differs_most_is_shown_in_the_unit_of_the_feature(name: str, found: dict[str, Any], expected: str) -> None:
     (text,) = texts(record(name, found))
     assert text.startswith("What differs most is ")
     assert text.endswith(expected)
 
 
-def test_the_feature_that_is_farthest_beyond_its_threshold_is_told() -> None:
+def test_the_feature_that_is_most_above_its_threshold_is_shown() -> None:
     found = record("shot_distance", AWAY)
     found["drift"]["drifted"].append("period")
     found["drift"]["ranges"]["period"] = {"training": [1.0, 2.0, 4.0], "current": [1.0, 3.0, 4.0]}
@@ -58,7 +58,7 @@ def test_the_feature_that_is_farthest_beyond_its_threshold_is_told() -> None:
     assert "the period: on average 2 " in texts(found)[0]
 
 
-def test_the_brief_says_that_it_learned_two_point_shots_and_gets_three_point_shots() -> None:
+def test_the_model_of_the_brief_was_trained_on_two_point_shots_and_gets_three_point_shots() -> None:
     expected = "It was trained on shots with shot type 2PT Field Goal; these shots have shot type 3PT Field Goal."
     assert texts(record("shot_distance", AWAY), default())[0] == expected
 
@@ -70,14 +70,14 @@ def test_the_brief_says_that_it_learned_two_point_shots_and_gets_three_point_sho
         (13, "It was trained on shots with season below 13; these shots have 13 or more."),
     ],
 )
-def test_rows_from_a_value_on_are_told_apart_from_those_before(since: str | int, expected: str) -> None:
+def test_rows_from_a_value_on_are_described_by_it(since: str | int, expected: str) -> None:
     rows = Rows(column="season", since=since)
     dataset = default().model_copy(update={"production": rows, "development": Rows()})
     assert texts(record("shot_distance", AWAY), dataset)[0] == expected
 
 
 @pytest.mark.parametrize("drift", [None, {"drifted": [], "statistics": []}])
-def test_nothing_is_told_where_nothing_has_drifted(drift: dict[str, Any] | None) -> None:
+def test_nothing_is_shown_where_nothing_has_drifted(drift: dict[str, Any] | None) -> None:
     assert texts({"drift": drift}, default()) == []
 
 

@@ -26,9 +26,9 @@ def text(found: dict[str, Any] | None, *, has_times: bool = True) -> str:
     return outlook(found, [], RetrainingPolicy(), WEEKLY, NOW, has_times=has_times).text()
 
 
-def test_a_retraining_says_when_it_is_due_who_starts_it_and_which_version_it_may_replace() -> None:
+def test_a_retraining_shows_its_date_who_starts_it_and_which_version_it_may_replace() -> None:
     assert text(record()) == (
-        "Retraining is due on Saturday 5 December 2026: the scheduler starts it then, or a person now. It trains a "
+        "Retraining is scheduled for Saturday 5 December 2026: the scheduler starts it then, or a person now. It trains a "
         "challenger on the older of the 5,412 labels and tests it on the newest. Version 1 is replaced only if the "
         "challenger is better on those."
     )
@@ -43,11 +43,11 @@ def test_a_retraining_says_when_it_is_due_who_starts_it_and_which_version_it_may
         (None, "Nothing is known about this version yet."),
     ],
 )
-def test_what_delays_a_retraining_is_told(found: dict[str, Any] | None, expected: str) -> None:
+def test_what_delays_a_retraining_is_shown(found: dict[str, Any] | None, expected: str) -> None:
     assert text(found).startswith(expected)
 
 
-def test_rows_without_times_are_not_said_to_be_retrained_on() -> None:
+def test_no_retraining_on_rows_without_times_is_shown() -> None:
     assert text(record(), has_times=False).startswith("The retraining policy orders labels by time")
     assert text(record("passed"), has_times=False).startswith("There is nothing to do")
 
