@@ -151,7 +151,17 @@ def last_batch_scoring(store: ModelStore) -> BatchScoringRun:
     TableError
         If there is none.
     """
-    run = store.last_batch_scoring_run()
+    return require_scored(store, store.last_batch_scoring_run())
+
+
+def require_scored(store: ModelStore, run: BatchScoringRun | None) -> BatchScoringRun:
+    """A batch-scoring run.
+
+    Raises
+    ------
+    TableError
+        If there is none.
+    """
     if run is None:
         advice = f"Score it: {for_dataset('mlflow run . -e aplicacao')}"
         message = f"no run has scored the prod table yet with {store.model_name}. {advice}"

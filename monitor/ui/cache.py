@@ -34,6 +34,7 @@ from monitor.store.candidates import StoredCandidate, candidates
 from monitor.store.labels import flag_training_rows
 from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import BatchScoringRun, ModelVersion, MonitoringRun, RetrainingDecision, RunInfo
+from monitor.store.revision import revision
 from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import widgets
 from monitor.ui.kept import Kept
@@ -56,6 +57,8 @@ MAX_TABLE_ROWS = 200_000
 """Rows of a scored table that a page loads; of a longer table, a systematic sample. ``monitoramento`` compares all."""
 
 _SOON, _LATER = 5, 60
+_READINGS = 16
+"""Results that are kept of each function that reads a store."""
 _QUICK, _OLDEST = 0.5, 900
 _LOGS: "Kept[ShownEvaluation]" = Kept(fresh=_LATER, quick=_QUICK, oldest=_OLDEST, size=4)
 """Evaluations of the inference log by time window. A long log takes seconds to read."""
@@ -88,20 +91,45 @@ class ShownEvaluation:
         return Subject.of(self.evaluation, self.rows)
 
 
-def cached(cache: Any, *, show_spinner: bool | str = False, **options: int) -> Callable[[Function], Function]:  # noqa: ANN401 a decorator of Streamlit
+def _identity(store: ModelStore) -> Hashable:
+    return store.uri, store.model_name
+
+
+def _as_written(store: ModelStore) -> Hashable:
+    return _identity(store), revision(store)
+
+
+def cached(
+    cache: Any,  # noqa: ANN401 a decorator of Streamlit
+    *,
+    by: Callable[[ModelStore], Hashable] = _identity,
+    show_spinner: bool | str = False,
+    **options: int,
+) -> Callable[[Function], Function]:
     """Cache a function of a store: what one store holds is not shown for another."""
-    hashed = {ModelStore: lambda store: (store.uri, store.model_name)}
-    decorate: Callable[[Function], Function] = cache(hash_funcs=hashed, show_spinner=show_spinner, **options)
+    decorate: Callable[[Function], Function] = cache(hash_funcs={ModelStore: by}, show_spinner=show_spinner, **options)
     return decorate
 
 
-@cached(st.cache_data, ttl=_SOON)
+def until_written(function: Function) -> Function:
+    """Cache what a function reads from a store, until somebody writes to the store."""
+    return cached(st.cache_data, by=_as_written, max_entries=_READINGS)(function)
+
+
+@until_written
+def champion_number(store: ModelStore) -> str:
+    """Number of the champion; see `serving.registry.champion_number`."""
+    del store
+    return registry.champion_number()
+
+
+@until_written
 def champion(store: ModelStore) -> ModelVersion | None:
     """The champion of a tracking store."""
     return store.champion()
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def alias_problems(store: ModelStore) -> list[str]:
     """Inconsistencies of the registry of a store, one sentence each."""
     del store
@@ -114,24 +142,19 @@ def served(url: str) -> EndpointInfo | None:
     return endpoint_info(url)
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def monitoring_runs(store: ModelStore, source: str) -> list[MonitoringRun]:
     """Monitoring runs of a data source, newest first, including those that failed."""
     return store.monitoring_runs(source)
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def last_batch_scoring(store: ModelStore) -> BatchScoringRun | None:
     """The last finished batch-scoring run of the production set, or None."""
     return store.last_batch_scoring_run()
 
 
-@cached(st.cache_data, ttl=_SOON)
-def _last_scored(store: ModelStore) -> str:
-    return tables.last_batch_scoring(store).run_id
-
-
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def last_runs(store: ModelStore) -> pd.DataFrame:
     """The runs of a tracking store, newest first."""
     return listings.runs_table(store)
@@ -157,19 +180,26 @@ def record(run_id: str) -> dict[str, Any] | None:
     return dict(found)
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
+def alias_state(store: ModelStore) -> registry.AliasState:
+    """The versions that the aliases name and those in Production."""
+    del store
+    return registry.alias_state()
+
+
+@until_written
 def versions(store: ModelStore) -> pd.DataFrame:
     """All versions of the registered model, newest first."""
     return listings.versions_table(store)
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def promotions(store: ModelStore) -> pd.DataFrame:
     """Promotions and rollbacks, newest first."""
     return listings.promotions_table(store)
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def decisions(store: ModelStore, of_backtest: str = "") -> list[RetrainingDecision]:
     """The retraining decisions of the registered model, or of a backtest, newest first.
 
@@ -189,7 +219,7 @@ def decision(store: ModelStore, run_id: str) -> dict[str, Any]:
         return {**record, "promotion_test": record.get("promotion_test") or _promotion_test(run_id)}
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def backtests(store: ModelStore) -> list[RunInfo]:
     """Finished policy backtests, newest first."""
     with registry.translate_store_errors():
@@ -244,16 +274,23 @@ def prepare_batch() -> None:
 
 
 def prepare_log() -> None:
-    """Compute what the pages show first of the whole inference log, before they are opened."""
+    """Compute what the pages show of the whole inference log, before they are opened."""
     with registry.translate_store_errors():
-        _prepared(_of_log(None, nullcontext))
+        _with_evidence(_prepared(_of_log(None, nullcontext)))
+
+
+def prepare_evidence() -> None:
+    """Compute what the page Why shows of the latest batch-scoring run, before it is opened."""
+    with registry.translate_store_errors():
+        _with_evidence(_of_batch())
 
 
 def log_age() -> float:
     """Seconds since the inference log was read, while a newer reading of a long one is awaited; else 0."""
     if widgets.source() != widgets.LOG:
         return 0.0
-    age = _LOGS.age(_log_key(current_store(), widgets.window(), registry.champion_number()))
+    store = current_store()
+    age = _LOGS.age(_log_key(store, widgets.window(), champion_number(store)))
     return age if age > _LATER else 0.0
 
 
@@ -264,8 +301,8 @@ def clear() -> None:
 
 
 def _of_batch() -> ShownEvaluation:
-    version, store = registry.champion_number(), current_store()
-    key = _last_scored(store)
+    store = current_store()
+    version, key = champion_number(store), tables.require_scored(store, last_batch_scoring(store)).run_id
     table, rows = _table(store, key)
     judged = rows_of_version(table, version)
     rows = round(rows * len(judged.table) / len(table)) if len(table) else rows
@@ -275,7 +312,8 @@ def _of_batch() -> ShownEvaluation:
 
 def _of_log(window: timedelta | None, waiting: Callable[[], AbstractContextManager[object]]) -> ShownEvaluation:
     """The evaluation of the inference log; `waiting` is entered while a visitor waits for it."""
-    version, store, url = registry.champion_number(), current_store(), reader.log_url()
+    store, url = current_store(), reader.log_url()
+    version = champion_number(store)
 
     def read() -> ShownEvaluation:
         return _read_log(store, url, window, version)
@@ -284,7 +322,7 @@ def _of_log(window: timedelta | None, waiting: Callable[[], AbstractContextManag
         with waiting():
             return read()
 
-    return _LOGS.get(_log_key(store, window, version), read_for_visitor, lambda: _prepared(read()))
+    return _LOGS.get(_log_key(store, window, version), read_for_visitor, lambda: _with_evidence(_prepared(read())))
 
 
 def _log_key(store: ModelStore, window: timedelta | None, version: str) -> tuple[Hashable, ...]:
@@ -302,9 +340,20 @@ def _prepared(shown: ShownEvaluation) -> ShownEvaluation:
     return shown
 
 
+def _with_evidence(shown: ShownEvaluation) -> ShownEvaluation:
+    """An evaluation, after it has computed its results, which it keeps."""
+    evaluation = shown.evaluation
+    if len(evaluation.current):
+        evaluation.drift, evaluation.estimate, evaluation.actual_performance  # noqa: B018
+    if len(evaluation.labeled):
+        evaluation.performance  # noqa: B018
+    return shown
+
+
 def baseline() -> ReferenceData:
     """The reference data of the champion."""
-    return _baseline(current_store(), registry.champion_number())
+    store = current_store()
+    return _baseline(store, champion_number(store))
 
 
 def has_court(evaluation: Evaluation) -> bool:
@@ -362,7 +411,7 @@ def promotion_times(rows: pd.DataFrame) -> list[tuple[datetime, str]]:
     return sorted(dated)
 
 
-@cached(st.cache_data, ttl=_SOON)
+@until_written
 def versions_of(store: ModelStore) -> list[ModelVersion]:
     """All versions of the registered model."""
     with registry.translate_store_errors():

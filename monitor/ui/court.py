@@ -24,7 +24,6 @@ from monitor.store.model_store import current_store
 from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import cache, playground, spot, subject, trust_court, url_state, widgets
 from monitor.ui.text import _, sentence
-from serving import registry
 
 _CURRENT, _TEST, _DEV = "data source", "test set", "all development shots"
 _COLORS: dict[str, Literal["result", "prediction", "probability", "residual"]] = {
@@ -112,7 +111,7 @@ def _table(selected: str) -> _Shots:
     if selected == _TEST:
         found = cache.baseline()
         return _Shots(on_court(found.table.assign(**{SEASON: UNKNOWN}), found.dataset), found.version, None)
-    champion = registry.champion_number()
+    champion = cache.champion_number(current_store())
     return _Shots(on_court(cache.development(current_store(), champion), cache.baseline().dataset), champion, None)
 
 

@@ -52,7 +52,8 @@ def show() -> None:
 
 def _show_served() -> None:
     with registry.translate_store_errors():
-        champion, aliases = current_store().champion(), registry.alias_state()
+        store = current_store()
+        champion, aliases = cache.champion(store), cache.alias_state(store)
     if champion is None:
         widgets.show_prerequisite(
             _("No version of kobe_shot has passed the quality gate yet. Train, register and serve one:"), _FIRST_RUN
@@ -348,7 +349,7 @@ def _versions(numbers: list[str]) -> str:
     return ", ".join(f"v{number}" for number in numbers) or "none"
 
 
-@cache.cached(st.cache_data, ttl=_KEPT_SECONDS)
+@cache.until_written
 def _details(store: ModelStore, run_id: str) -> RunInfo:
     return listings.run_details(store, run_id)
 
