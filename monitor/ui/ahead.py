@@ -4,10 +4,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from streamlit.logger import get_logger
+from streamlit.runtime.scriptrunner import StopException
+
 from data.cli import console
 from data.errors import KobeShotError
 from monitor.store.model_store import current_store
-from monitor.ui import cache
+from monitor.ui import cache, today
 from serving import registry
 
 _AT_FIRST_SECONDS, _EVERY_SECONDS, _ENDS_WITHIN_SECONDS = 3.0, 30.0, 10.0
@@ -21,6 +24,7 @@ def working() -> Iterator[None]:
     the first visitor, and the first page again after each promotion and batch-scoring run.
     """
     known = _prepared(None)
+    _render_first_page()
     ended = threading.Event()
     thread = threading.Thread(target=_work, args=(ended, known), daemon=True, name="ahead")
     thread.start()
@@ -34,8 +38,9 @@ def working() -> Iterator[None]:
 def _work(ended: threading.Event, known: tuple[str, str] | None) -> None:
     if ended.wait(_AT_FIRST_SECONDS):
         return
-    with _left_to_the_pages():
-        cache.prepare_log()
+    for prepare in (cache.prepare_log, cache.prepare_evidence):
+        with _left_to_the_pages():
+            prepare()
     while not ended.wait(_EVERY_SECONDS):
         known = _prepared(known)
 
@@ -47,7 +52,24 @@ def _prepared(known: tuple[str, str] | None) -> tuple[str, str] | None:
         now = _shown()
         if now != known:
             cache.prepare_batch()
+            if known is not None:
+                cache.prepare_evidence()
     return now
+
+
+def _render_first_page() -> None:
+    """Render the first page without a visitor: libraries do at their first use what later uses are spared."""
+    # Streamlit warns of every element that no browser is sent.
+    logger = get_logger("streamlit.runtime.scriptrunner_utils.script_run_context")
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        with _left_to_the_pages():
+            today.show()
+    except StopException:
+        pass
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -64,5 +86,6 @@ def _left_to_the_pages() -> Iterator[None]:
 @registry.translate_store_errors()
 def _shown() -> tuple[str, str]:
     """What the pages show: the champion, and the batch-scoring run."""
-    run = current_store().last_batch_scoring_run()
-    return registry.champion_number(), run.run_id if run else ""
+    store = current_store()
+    run = cache.last_batch_scoring(store)
+    return cache.champion_number(store), run.run_id if run else ""

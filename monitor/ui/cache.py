@@ -112,7 +112,7 @@ def cached(
 
 
 def until_written(function: Function) -> Function:
-    """Cache what a function reads from a store, until somebody writes to the store."""
+    """Cache what a function reads from a store, until the store is written to."""
     return cached(st.cache_data, by=_as_written, max_entries=_READINGS)(function)
 
 

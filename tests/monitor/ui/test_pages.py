@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 from data.datasets import default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
+from monitor.drift.detector import DriftDetector
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
 from monitor.health.evaluation import Evaluation, ServingState, rows_of_version
@@ -30,8 +31,8 @@ from monitor.health.record import to_dict
 from monitor.health.status import run_checks
 from monitor.store import tables as tables_of_the_monitor
 from monitor.store import tags as tags_of_runs
-from monitor.store.model_store import current_store
-from monitor.ui import ahead, cache, jobs, widgets
+from monitor.store.model_store import ModelStore, current_store
+from monitor.ui import ahead, cache, jobs, today, widgets
 from serving import registry
 from serving.inference_log import reader
 from serving.inference_log.inference_log import create_engine, tables
@@ -271,21 +272,49 @@ def test_what_the_pages_show_first_is_computed_before_they_are_opened(
     _, pipeline = operated_store
     fill_log(tmp_path / "log.db", pipeline, 300)
     prepared, prepare = threading.Event(), cache.prepare_log
+    rendered: list[bool] = []
 
     def prepare_and_record() -> None:
         prepare()
         prepared.set()
 
-    monkeypatch.setattr(cache, "prepare_log", prepare_and_record)
-    with ahead.working():
-        assert prepared.wait(PAGE_SECONDS)
+    with monkeypatch.context() as recorded:
+        recorded.setattr(cache, "prepare_log", prepare_and_record)
+        recorded.setattr(today, "show", lambda: rendered.append(True))
+        with ahead.working():
+            assert rendered, "the first page"
+            assert prepared.wait(PAGE_SECONDS)
+    monkeypatch.setattr(DriftDetector, "compare", None)
     monkeypatch.setattr(reader, "read", None)
     monkeypatch.setattr(tables_of_the_monitor, "read_sample", None)
     monkeypatch.setattr(cache, "trust_court", None)
-    for source in widgets.SOURCES:
-        shown = page("today", source=source)
-        assert not shown.exception, source
-        assert not shown.error, source
+    for name, source in (("today", widgets.BATCH), *((name, widgets.LOG) for name in ("today", "inputs", "estimate"))):
+        shown = page(name, source=source)
+        assert not shown.exception, (name, source)
+        assert not shown.error, (name, source)
+
+
+def test_the_evidence_of_a_scored_table_is_computed_before_it_is_opened(
+    operated_store: tuple[Path, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pipeline = operated_store
+    apply(folder, shots(400, 3), pipeline)
+    cache.prepare_evidence()
+    monkeypatch.setattr(DriftDetector, "compare", None)
+    assert not page("inputs").exception
+
+
+def test_what_a_store_holds_is_read_again_once_it_is_written_to_and_only_then(
+    operated_store: tuple[Path, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert operated_store
+    store, client = current_store(), mlflow.MlflowClient()
+    assert cache.versions_of(store)[0].gate_reason != "of another person"
+    with monkeypatch.context() as unread:
+        unread.setattr(ModelStore, "versions", None)
+        assert cache.versions_of(store)
+    client.set_model_version_tag(registry.model(), registry.champion_number(), "gate_reason", "of another person")
+    assert cache.versions_of(store)[0].gate_reason == "of another person"
 
 
 def test_a_missing_log_shows_the_command_that_starts_a_server(operated_store: tuple[Path, Pipeline]) -> None:
