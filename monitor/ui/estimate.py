@@ -25,7 +25,10 @@ def show(shown: ShownEvaluation) -> None:
         meaning=_(metric_name("out_of_support_rate").meaning),
     )  # fmt: skip
     if found.unavailable_reason:
-        st.error(f"**{_('The estimate is withheld.')}** {found.unavailable_reason}.", icon=":material/block:")
+        st.error(
+            f"**{_('The estimate is withheld.')}** {widgets.plain(sentence(found.unavailable_reason))}.",
+            icon=":material/block:",
+        )
     if found.intervals:
         _show_estimate(evaluation)
     _show_method(evaluation)
@@ -58,7 +61,11 @@ def _show_estimate(evaluation: Evaluation) -> None:
         rows[["metric", "estimate", "low", "high", "actual"]],
         hide_index=True,
         column_config={
-            name: st.column_config.NumberColumn(format="%.4f") for name in ("estimate", "low", "high", "actual")
+            "metric": _("metric"),
+            **{
+                name: st.column_config.NumberColumn(_(name), format="%.4f")
+                for name in ("estimate", "low", "high", "actual")
+            },
         },
     )
     right.caption(

@@ -156,7 +156,7 @@ def _describe_position(typed: dict[str, Value]) -> None:
     if not scoring.has_position(shot):
         st.caption(_("The coordinates are not a position on the court."))
         return
-    st.caption(_position(shot))
+    st.caption(sentence(_position(shot)))
     if error := scoring.contradiction(shot):
         distance = scoring.distance_of(shot)
         st.warning(
@@ -204,6 +204,7 @@ def _show_court(shot: dict[str, Value]) -> None:
     if scoring.has_position(shot):
         star = scoring.position_of(shot)
     figure = pick_on_court(history, star, _scored_points())
+    widgets.translate_figure(figure)
     st.plotly_chart(figure, key=_CHART, on_select=_pick, selection_mode="points", config={"displayModeBar": False})
     st.caption(
         _(
@@ -487,7 +488,7 @@ def _how_to_serve(error: KobeShotError) -> str:
 
 def _label(name: str, unit: str) -> str:
     label = name.replace("_", " ").capitalize()
-    return f"{label} ({unit})" if unit and unit not in name else label
+    return _(f"{label} ({unit})" if unit and unit not in name else label)
 
 
 def _key(name: str) -> str:

@@ -274,14 +274,7 @@ def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a d
 
 def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
     """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
-    if text.language() != text.ENGLISH:
-        figure.update_layout(separators=",.")
-        # The names of months in a browser without the locale of plotly are English ones.
-        if any(_is_dated(trace) for trace in figure.data):
-            figure.update_xaxes(tickformatstops=_WITHOUT_NAMES)
-    figure.for_each_trace(lambda trace: trace.update(name=sentence(trace.name)) if trace.name else None)
-    figure.for_each_xaxis(_translate_title)
-    figure.for_each_yaxis(_translate_title)
+    translate_figure(figure)
     place, title = where or st, sentence(_title_of(figure))
     if title and not figure.layout.title.subtitle.text:
         place.markdown(f"**{plain(title)}**")
@@ -291,9 +284,29 @@ def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None
     place.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=title or key.replace("_", " "))
 
 
+def translate_figure(figure: go.Figure) -> None:
+    """Put the names and numbers of a chart in the language of this visitor."""
+    if text.language() != text.ENGLISH:
+        figure.update_layout(separators=",.")
+        # The names of months in a browser without the locale of plotly are English ones.
+        if any(_is_dated(trace) for trace in figure.data):
+            figure.update_xaxes(tickformatstops=_WITHOUT_NAMES)
+    figure.for_each_trace(_translate_trace)
+    figure.for_each_xaxis(_translate_title)
+    figure.for_each_yaxis(_translate_title)
+
+
 def _is_dated(trace: Any) -> bool:  # noqa: ANN401 a trace of plotly
     x = getattr(trace, "x", None)
     return x is not None and len(x) > 0 and isinstance(x[0], datetime | np.datetime64)
+
+
+def _translate_trace(trace: Any) -> None:  # noqa: ANN401 a trace of plotly
+    if trace.name:
+        trace.name = sentence(trace.name)
+    bar = getattr(getattr(trace, "marker", None), "colorbar", None)
+    if bar is not None:
+        _translate_title(bar)
 
 
 def _translate_title(axis: Any) -> None:  # noqa: ANN401 an axis of plotly
