@@ -100,20 +100,22 @@ def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names
         metric = metric_name(name)
         cells = {
             _(sample): sentence(f"{metric.format(own[name].value)} ({_('to').join(_ends(metric, own[name]))})")
-            for sample, own in intervals.items()
             if name in own
+            else "-"
+            for sample, own in intervals.items()
         }
-        if not cells:
+        if set(cells.values()) == {"-"}:
             continue
         values = [own[name].value for own in intervals.values() if name in own]
         change = values[-1] - values[0] if len(values) > 1 else 0.0
         worse = metric.is_worse(change)
         arrow = "" if worse is None else f"{'▲' if change > 0 else '▼'} {_('worse') if worse else _('better')}"
         changed = {}
-        if len(values) > 1:
-            changed[_("change")] = sentence(f"{widgets.format_change(metric, change)} {arrow}".strip())
+        if len(intervals) > 1:
+            text = sentence(f"{widgets.format_change(metric, change)} {arrow}".strip())
+            changed[_("change")] = text if len(values) > 1 else "-"
         table.append({_("metric"): _(metric.label), **cells, **changed, _("meaning"): _(metric.meaning)})
-    st.table(table, border="horizontal")
+    widgets.text_table(table, key)
     widgets.download_table(pd.DataFrame(table), key, f"labels_{key}")
 
 

@@ -53,7 +53,7 @@ _PLOT_TEXTS: Mapping[str, str] = {
     r"rows, %": "registros, %",
     r"FG% minus expected, percentage points": "cestas menos o esperado, pontos percentuais",
     r"few to many": "poucos a muitos",
-    r"faded: may be chance": "claro: pode ser acaso",
+    r"faded: may be chance": "esmaecido: pode ser acaso",
     r"hatched: no training shots there": "hachurado: sem arremessos de treino",
     r"hatched: no training shots there · ([\d,]+) farther shots not drawn":
         r"hachurado: sem arremessos de treino · \1 mais distantes não aparecem",
