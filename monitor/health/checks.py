@@ -105,7 +105,7 @@ def calibration(evaluation: Evaluation) -> CheckResult:
 def null_calibration_errors(evaluation: Evaluation) -> Floats:
     """Calibration errors of samples as large as the labeled rows, of a model as calibrated as on the reference.
 
-    The gaps of the reference are noise in part: each sample has a plausible calibration error of the reference.
+    The gaps of the reference are noise in part: they are multiplied so that their calibration error is plausible.
     """
     table, current = evaluation.baseline.table, evaluation.performance
     counts = ScoreCounts.of(table[evaluation.baseline.target], table[PROBABILITY], groups_of(table, evaluation.dataset))
@@ -114,9 +114,9 @@ def null_calibration_errors(evaluation: Evaluation) -> Floats:
     for count in sample_counts(_NULL_SAMPLES, len(counts.probability)):
         drawn = counts.resampled(count, stream, rows=current.rows, groups=current.groups)
         noise.append(calibration_gaps(drawn) - gaps)
-    plausible = stream.choice(evaluation.baseline.performance.samples["calibration_error"], _NULL_SAMPLES)
-    measured = np.abs(gaps).sum()
-    true_gaps = gaps * (plausible / measured)[:, None] if measured else gaps
+    plausible, measured = np.median(evaluation.baseline.performance.samples["calibration_error"]), np.abs(gaps).sum()
+    # A single group has no bootstrap samples.
+    true_gaps = gaps * plausible / measured if measured and np.isfinite(plausible) else gaps
     errors: Floats = np.abs(true_gaps + np.concatenate(noise)).sum(axis=1)
     return errors
 
