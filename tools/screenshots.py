@@ -163,6 +163,9 @@ def _monitor_pages(page: Page, url: str) -> None:
             page.click(_TAB, tab)
         page.wait_until_rendered(wanted)
         page.screenshot(name, height)
+    page.driver.get(f"{url}/?lang=pt")
+    page.wait_until_rendered("[data-testid=stMetricValue]")
+    page.screenshot("monitor-overview.pt-BR", 1000)
 
 
 def _mlflow_pages(page: Page, url: str) -> None:
