@@ -14,7 +14,7 @@ from data.errors import KobeShotError
 from monitor.store.model_store import OF_BATCH_SCORING, OF_LOG, current_store
 from monitor.ui import cache, jobs, widgets
 from monitor.ui.jobs import Job
-from monitor.ui.text import _
+from monitor.ui.text import _, sentence
 from serving import registry
 
 _DISMISSED = "jobs_dismissed"
@@ -94,8 +94,11 @@ def _show_job(job: Job) -> None:
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(
-            f":material/hourglass_top: **{job.kind.capitalize()}** has been running for {seconds:,.0f} s, "
-            f"{job.origin} (`steps.{job.step}`). It goes on when you leave this page."
+            ":material/hourglass_top: "
+            + sentence(
+                f"**{job.kind.capitalize()}** has been running for {seconds:,.0f} s, {job.origin} "
+                f"(`steps.{job.step}`). It goes on when you leave this page."
+            )
         )
         right.button(
             _("Stop"), icon=":material/stop_circle:", key=f"jobs_stop_{job.job_id}", on_click=_stop, args=(job,),

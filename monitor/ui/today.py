@@ -62,6 +62,7 @@ def show() -> None:
         widgets.synthetic_warning()
     offered, later = _show_headline(state)
     _show_problems(state)
+    running_jobs.show([jobs.KINDS["monitoramento"]])
     left, right = st.columns([2, 1], gap="medium")
     # First what is there at once.
     with right:
@@ -71,7 +72,6 @@ def show() -> None:
         # A click, or a season, runs the court again and not the page.
         st.fragment(_show_evidence)()
     _show_loss(state)
-    running_jobs.show([jobs.KINDS["monitoramento"]])
     _show_runner_up(state, later)
 
 
