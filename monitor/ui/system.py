@@ -361,7 +361,7 @@ def _artifacts(store: ModelStore, run_id: str) -> list[str]:
 
 @cache.cached(st.cache_data, max_entries=50)
 def _image(store: ModelStore, run_id: str, path: str) -> bytes:
-    return store.download(run_id, path)
+    return store.artifact(run_id, path).read_bytes()
 
 
 if __name__ == "__main__":
