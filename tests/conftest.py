@@ -11,6 +11,8 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.store.db import utils as mlflow_database
+from mlflow.store.model_registry import sqlalchemy_store as registry_store
+from mlflow.store.tracking import sqlalchemy_store as tracking_store
 from sklearn.pipeline import Pipeline
 from streamlit.components.v2 import manifest_scanner
 
@@ -96,6 +98,15 @@ def real_raw() -> dict[str, pd.DataFrame]:
     if not REAL.is_dir():
         pytest.skip(f"the real files are not at {REAL}")
     return {path.stem: pd.read_parquet(path) for path in sorted(REAL.glob("*.parquet"))}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed_stores() -> Iterator[None]:
+    """Close the files of tracking stores after each module, as MLflow keeps those of every test open."""
+    yield
+    for kept in (tracking_store.SqlAlchemyStore, registry_store.SqlAlchemyStore):
+        for engine in kept._engine_map.values():  # noqa: SLF001 no public API
+            engine.dispose()
 
 
 @pytest.fixture(scope="session")
