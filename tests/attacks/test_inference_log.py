@@ -83,11 +83,24 @@ def fill(folder: Path) -> Path:
 # One body
 
 
+def writer_process() -> psutil.Process:
+    """The process that writes the log of this one; it may be seen only a while after its start."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        found[:] = [child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline())]
+        return bool(found)
+
+    wait_until(is_there, "the writer of the log")
+    (writer,) = found
+    return writer
+
+
 def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_path: Path) -> None:
     rows = 500_000
     recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
     recorder.append(request("large", rows))
-    (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
+    writer = writer_process()
     journal = memory = 0
 
     def moved() -> bool:
@@ -108,7 +121,7 @@ def test_the_journal_and_the_writer_stay_small_whatever_one_request_holds(tmp_pa
 def test_a_writer_that_is_killed_within_a_request_doubles_and_loses_no_row(tmp_path: Path) -> None:
     rows = 200_000
     recorder = InferenceLogWriter(url_in(tmp_path), FEATURES)
-    (writer,) = (child for child in psutil.Process().children() if "inference_log" in " ".join(child.cmdline()))
+    writer = writer_process()
     recorder.append(request("large", rows))
     wait_until(lambda: 0 < rows_in(tmp_path) < rows, "the writer to be within the request")
     writer.kill()
