@@ -13,7 +13,7 @@ from monitor.store.model_store import current_store
 from monitor.ui import cache, today
 from serving import registry
 
-_AT_FIRST_SECONDS, _EVERY_SECONDS, _ENDS_WITHIN_SECONDS = 3.0, 30.0, 10.0
+_AT_FIRST_SECONDS, _EVERY_SECONDS, _ENDS_WITHIN_SECONDS = 15.0, 30.0, 10.0
 
 
 @contextmanager
