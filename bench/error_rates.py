@@ -8,12 +8,14 @@ with replacement, so that the true value is that of all shots. P(made) is cross-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import optimize
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
@@ -21,10 +23,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from data.datasets import Dataset
-from data.groups import Groups, groups_of
+from data.groups import Groups, groups_of, percentile_confidence
 from data.schema import PREDICTION, PROBABILITY
 from data.storage.dataset_reader import DatasetReader
 from monitor.drift.detector import ALPHA
+from monitor.drift.training_support import Support
 from monitor.estimation.cbpe import ESTIMATED
 from monitor.health import checks
 from monitor.health.baseline import ReferenceData
@@ -32,8 +35,14 @@ from monitor.health.evaluation import Evaluation, ServingState
 from monitor.health.status import CheckStatus, run_checks
 from monitor.metrics.binary import THRESHOLD, evaluate, log_loss_by_row
 from monitor.metrics.calibration import calibration_curve
-from monitor.metrics.intervals import CONFIDENCE, evaluate_with_intervals, metrics_by_slice, relative_degradation
-from monitor.metrics.rates import wilson
+from monitor.metrics.intervals import (
+    CONFIDENCE,
+    evaluate_with_intervals,
+    metrics_by_slice,
+    percentile_interval,
+    relative_degradation,
+)
+from monitor.metrics.rates import exceeds, wilson
 from monitor.metrics.rolling import rolling_loss
 from monitor.scored_tables import validate_scored_table
 from serving.registry.gate import PairedComparison, paired_bootstrap
@@ -66,6 +75,9 @@ def at_most(nominal: float) -> Goal:
 
 
 COVERAGE = Goal(CONFIDENCE, 0.93, 0.97)
+CALIBRATION_ERROR = "calibration_error"
+COVERAGE_OF = {CALIBRATION_ERROR: Goal(CONFIDENCE, 0.93, 1)}
+"""Goals of intervals that differ: that of the calibration error is extended to its value, which noise raises."""
 
 DRIFT, CLASSIFIER, CALIBRATION = (
     "drift: any alarm of K201 to K206",
@@ -78,12 +90,14 @@ DEGRADED, ESTIMATE, RETRAIN = (
     "retraining recommended: any check failed",
 )
 EQUAL, WORSE = "gate: two models of equal loss differ", "base rate (K103): significantly below the true skill score"
+UNSUPPORTED = "out of support (K204): significantly more than the limit, which is the true share"
 ALARMS = {
     DRIFT: rate(ALPHA),
     CLASSIFIER: rate(0.05),
     CALIBRATION: rate(0.05),
     EQUAL: rate(1 - CONFIDENCE),
     WORSE: rate((1 - CONFIDENCE) / 2),
+    UNSUPPORTED: at_most(1 - CONFIDENCE),
     DEGRADED: at_most(1 - CONFIDENCE),
     ESTIMATE: at_most(1 - CONFIDENCE),
     RETRAIN: at_most(1 - CONFIDENCE),
@@ -108,6 +122,27 @@ class Population:
     training: pd.DataFrame
     table: pd.DataFrame
     units: tuple[npt.NDArray[np.int64], ...]
+
+    @cached_property
+    def out_of_support(self) -> npt.NDArray[np.bool_]:
+        """Which rows of `table` are out of support."""
+        return Support.of(self.training, self.dataset).out_of_support(self.table)
+
+    @cached_property
+    def at_the_limit(self) -> Floats:
+        """Probability to draw each group, so that the expected share out of support is the limit of K204.
+
+        The probabilities are tilted exponentially.
+        """
+        rows = np.array(list(map(len, self.units)))
+        marked = np.array([self.out_of_support[unit].sum() for unit in self.units])
+        limit, shares = self.dataset.monitoring.max_out_of_support, marked / rows
+
+        def tilted(tilt: float) -> Floats:
+            weights = np.exp(tilt * (shares - shares.max()))
+            return np.asarray(weights / weights.sum())
+
+        return tilted(optimize.brentq(lambda tilt: tilted(tilt) @ (marked - limit * rows), -100, 100))
 
     @classmethod
     def of(cls, table: pd.DataFrame, dataset: Dataset, seed: int) -> "Population":
@@ -207,7 +242,11 @@ def coverage(seed: Sequence[int], population: Population, units: int) -> Outcome
     sample = population.take(np.random.default_rng(seed).integers(len(population.units), size=units))
     target, groups = dataset.target.name, groups_of(sample, dataset)
     true = evaluate(every[target], every[PROBABILITY])
-    found = evaluate_with_intervals(sample[target], sample[PROBABILITY], groups=groups, seed=seed[-1]).intervals()
+    performance = evaluate_with_intervals(sample[target], sample[PROBABILITY], groups=groups, seed=seed[-1])
+    found = performance.intervals()
+    plausible = percentile_interval(
+        performance.samples[CALIBRATION_ERROR], percentile_confidence(CONFIDENCE, performance.groups)
+    )
     time = pd.Series(pd.date_range("2000-01-01", periods=len(sample)))
     rolling = rolling_loss(sample[target], sample[PROBABILITY], time, groups)
     sliced = metrics_by_slice(sample, dataset).merge(
@@ -220,8 +259,10 @@ def coverage(seed: Sequence[int], population: Population, units: int) -> Outcome
     compared = _equal_models(every, sample, target, groups, seed[-1])
     return {
         EQUAL: compared.better or compared.worse,
+        UNSUPPORTED: _exceeds_the_limit(seed, population, units),
         WORSE: found["log_loss_skill"].high < true["log_loss_skill"],
         **{name: each.low <= true[name] <= each.high for name, each in found.items()},
+        "calibration_error, not extended": plausible[0] <= true[CALIBRATION_ERROR] <= plausible[1],
         **({} if rolling is None else {"log loss over time": _held(rolling, true["log_loss"])}),
         "log loss by slice": _held(
             sliced[["log_loss_low", "log_loss_high"]].set_axis(["low", "high"], axis=1), sliced["log_loss_true"]
@@ -229,6 +270,15 @@ def coverage(seed: Sequence[int], population: Population, units: int) -> Outcome
         "FG% by slice": _held(pd.DataFrame({"low": low, "high": high}), sliced["rate_true"]),
         "FG% of the calibration curve": _held(curve, every.groupby(bins)[target].mean().reindex(curve.index)),
     }
+
+
+def _exceeds_the_limit(seed: Sequence[int], population: Population, units: int) -> bool:
+    """Whether K204 finds that a batch whose expected share out of support is the limit exceeds it."""
+    drawn = np.random.default_rng(seed).choice(len(population.units), units, p=population.at_the_limit)
+    rows = [population.units[unit] for unit in drawn]
+    marked = population.out_of_support[np.concatenate(rows)].astype(float)
+    effect = Groups.of(np.repeat(np.arange(units), list(map(len, rows)))).design_effect(marked)
+    return exceeds(float(marked.mean()), population.dataset.monitoring.max_out_of_support, len(marked) / effect)
 
 
 def _equal_models(

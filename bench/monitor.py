@@ -62,8 +62,8 @@ class MonitorBenchConfig(CommandConfig):
 
     source: str = Field(default="data/raw", description="folder of the raw files")
     datasets: tuple[str, ...] = Field(default=("kobe", "kobe_full"), description="datasets whose rates are measured")
-    alarm_trials: int = Field(default=200, ge=2, description="references and batches of each size")
-    coverage_trials: int = Field(default=400, ge=2, description="samples of each size")
+    alarm_trials: int = Field(default=600, ge=2, description="references and batches of each size")
+    coverage_trials: int = Field(default=1_000, ge=2, description="samples of each size")
     power_batches: int = Field(default=200, ge=1, description="batches of shots shifted away from the hoop")
     estimate_batches: int = Field(default=500, ge=1, description="batches whose metrics are estimated")
     seed: int = Field(default=0, ge=0, description="seed of every sample")
@@ -226,9 +226,10 @@ def _measure_rates(config: MonitorBenchConfig, pool: ProcessPoolExecutor, name: 
         ]
     _head(f"{name}: references of {reference:,} {units}; measured ± standard error")
     table = Table("", "nominal", "goal", *(column for size in sizes for column in (f"{size:,} {units}", "goal")))
+    goals = error_rates.ALARMS | error_rates.COVERAGE_OF
     names = [*error_rates.ALARMS, *dict.fromkeys(name for each in found[sizes[0]] for name in each)]
     for measured in dict.fromkeys(names):
-        goal = error_rates.ALARMS.get(measured, error_rates.COVERAGE)
+        goal = goals.get(measured, error_rates.COVERAGE)
         shares = [error_rates.estimated_share(found[size], measured) for size in sizes]
         table.add_row(
             measured,

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-from scipy import stats
 
 from data.datasets import Dataset, for_dataset
 from data.groups import Groups, groups_of
@@ -18,6 +17,7 @@ from monitor.health.status import Check, CheckResult, CheckStatus, failed, passe
 from monitor.metrics import base_rate
 from monitor.metrics.binary import METRICS, Floats, ScoreCounts, calibration_gaps, sample_counts
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance, relative_degradation
+from monitor.metrics.rates import exceeds
 from monitor.scored_tables import TIME
 
 MIN_LABELED = 100
@@ -219,9 +219,7 @@ def out_of_support_rate(evaluation: Evaluation) -> CheckResult:
         return passed(message, details)
     groups, limit = groups_of(evaluation.current, evaluation.dataset), evaluation.dataset.monitoring.max_out_of_support
     effect = 1.0 if groups is None else Groups.of(groups).design_effect(evaluation.out_of_support.astype(float))
-    effective = max(1, round(found.rows / effect))
-    marked = round(found.out_of_support_rate * effective)
-    many = stats.binomtest(marked, effective, limit, alternative="greater").pvalue < 1 - CONFIDENCE
+    many = exceeds(found.out_of_support_rate, limit, found.rows / effect)
     return failed(message, details) if many else warning(message, details)
 
 

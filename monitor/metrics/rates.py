@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from data import court
 from data.datasets import current
@@ -18,7 +19,7 @@ SIZE = "size_feet"
 """Key of ``DataFrame.attrs`` with the size of the hexagons of a table."""
 SIZE_FEET = 2.0
 
-_TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
+_TWO_SIDED_95, _ONE_SIDED = NormalDist().inv_cdf(0.975), 0.05
 
 
 def hexagons(shots: pd.DataFrame, *, size_feet: float = SIZE_FEET, fewest: int = 1) -> pd.DataFrame:
@@ -144,6 +145,24 @@ def wilson(made: npt.ArrayLike, shots: npt.ArrayLike) -> tuple[Floats, Floats]:
     middle = (share + spread / 2) / (1 + spread)
     reach = np.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
     return np.clip(middle - reach, 0, 1), np.clip(middle + reach, 0, 1)
+
+
+def exceeds(share: float, limit: float, rows: float) -> bool:
+    """Whether a share of rows is significantly above a limit, by a one-sided binomial test at 5%.
+
+    Parameters
+    ----------
+    share, limit : float
+    rows : float
+        Independent rows, which for rows in groups are fewer (`data.groups.Groups.design_effect`).
+
+    Examples
+    --------
+    >>> exceeds(0.15, 0.1, 100), exceeds(0.16, 0.1, 100)
+    (False, True)
+    """
+    trials = max(1, round(rows))
+    return bool(stats.binomtest(round(share * trials), trials, limit, alternative="greater").pvalue < _ONE_SIDED)
 
 
 def _places(shots: pd.DataFrame, size_feet: float) -> tuple[npt.NDArray[np.bool_], Floats, Numbers]:

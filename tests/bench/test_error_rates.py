@@ -26,6 +26,17 @@ def test_a_trial_measures_every_alarm_and_interval(population: Population) -> No
     assert all(0 <= value <= 1 for value in (*raised.values(), *held.values()))
 
 
+def test_a_batch_at_the_limit_of_support_is_drawn_so_that_its_expected_share_is_that_limit(
+    population: Population,
+) -> None:
+    rows = np.array(list(map(len, population.units)))
+    marked = np.array([population.out_of_support[unit].sum() for unit in population.units])
+    probability = population.at_the_limit
+    assert probability.sum() == pytest.approx(1)
+    expected = population.dataset.monitoring.max_out_of_support
+    assert (probability @ marked) / (probability @ rows) == pytest.approx(expected)
+
+
 def test_the_share_has_the_standard_error_of_its_trials() -> None:
     share, error = estimated_share([{"a": 1.0}, {"a": 0.0}, {"b": 1.0}, {"a": float("nan")}], "a")
     assert share == 0.5

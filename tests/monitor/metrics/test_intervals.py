@@ -270,10 +270,10 @@ def games(count: int, seed: int, effect: float) -> tuple[Floats, Floats, npt.NDA
 
 
 def test_intervals_by_game_cover_where_games_differ_and_intervals_by_row_do_not() -> None:
-    true_value = evaluate(*games(40_000, 1, 1.0)[:2])["log_loss"]
+    true_value = evaluate(*games(40_000, 1, 1.2)[:2])["log_loss"]
     covered = {"rows": 0, "games": 0}
     for trial in range(150):
-        labels, probability, game = games(60, 100 + trial, 1.0)
+        labels, probability, game = games(60, 100 + trial, 1.2)
         for by, groups in (("rows", None), ("games", game)):
             found = evaluate_with_intervals(labels, probability, groups=groups, samples=200).interval("log_loss")
             covered[by] += found.low <= true_value <= found.high
