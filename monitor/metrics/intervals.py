@@ -363,7 +363,7 @@ def metrics_by_slice(
 def percentile_interval(samples: Floats, confidence: float) -> tuple[float, float]:
     """Return the ends of the percentile interval of samples, ignoring NaN; NaN where all samples are NaN.
 
-    The probability beyond an end is exact for any number of samples (Davison and Hinkley, 1997, section 5.2.1), where
+    The probability outside each end is exact for any number of samples (Davison and Hinkley, 1997, section 5.2.1);
     interpolated percentiles of few samples are too close to each other.
 
     Examples

@@ -87,6 +87,7 @@ def _constraints(column: Column) -> dict[str, Any]:
     found = {
         "name": column.name,
         "aliases": [column.request_name] if column.request_name != column.name else [],
+        "table_names": [] if column.true_pattern else list(column.aliases),
         "kind": column.kind,
         "minimum": minimum,
         "maximum": maximum,

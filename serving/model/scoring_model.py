@@ -14,6 +14,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import reprlib
 import sys
 import time
@@ -22,6 +23,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +58,7 @@ _FLAVOR = "mlflow.pyfunc.loaders.code_model"
 """How MLflow calls models from code."""
 _MEDIA_TYPES = {"application/json", "text/csv", "application/vnd.apache.parquet"}
 _EVALUATOR = "mlflow.models.evaluation.evaluators.classifier"
+_SEPARATORS = re.compile(r"[\s_.\-/]+")
 _repr = reprlib.Repr()
 # A cell may be millions of characters, or lists, long.
 _repr.maxstring = _repr.maxother = _repr.maxlong = 3 * _VALUE_LENGTH_SHOWN
@@ -139,6 +142,11 @@ _origin = contextvars.ContextVar("origin", default="")
 """The origin of the current request in MLflow's server."""
 
 
+def folded(name: str) -> str:
+    """A name without case and separators, as `data.datasets.description.folded` has it."""
+    return _SEPARATORS.sub("", name.casefold())
+
+
 class Columns(NamedTuple):
     """Names of the features in a table.
 
@@ -154,12 +162,16 @@ class Columns(NamedTuple):
         The features whose cells are strings: categories and dates.
     optional : frozenset of str
         The features that a table may lack; all of their cells are null then.
+    spellings : mapping of str to str
+        Feature by the folded form of each name under which it is found if its exact names are missing.
 
     Examples
     --------
     >>> columns = Columns(["lat", "lng"], {"lon": "lng"})
     >>> columns.places(["lon", "loc_x", "lat"])
     [2, 0]
+    >>> columns._replace(spellings={"lat": "lat", "longitude": "lng"}).places(["LAT", "Longitude"])
+    [0, 1]
     >>> columns._replace(optional=frozenset(["lng"])).places(["lat"])
     [0, -1]
     """
@@ -169,9 +181,13 @@ class Columns(NamedTuple):
     identifier: str = ""
     texts: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    spellings: Mapping[str, str] = MappingProxyType({})
 
     def places(self, columns: Sequence[object]) -> list[int]:
         """Position of each feature, -1 for an optional one that is missing; other columns are ignored.
+
+        A feature whose exact names are missing is found under another spelling, as in tables: without case, spaces,
+        dashes, dots and underscores.
 
         Parameters
         ----------
@@ -191,6 +207,8 @@ class Columns(NamedTuple):
                 found[name].append(place)
             elif self.identifier and name == self.identifier:
                 identified += 1
+        if len(columns) > sum(map(len, found.values())) and not all(found.values()):
+            self._add_spelled(columns, found)
         if self.optional:
             for name in self.optional:
                 found[name] = found[name] or [-1]
@@ -198,6 +216,12 @@ class Columns(NamedTuple):
             return [place for (place,) in found.values()]
         message = f"No row was scored. {self._problem(columns, found, identified)}"
         raise MlflowException.invalid_parameter_value(message)
+
+    def _add_spelled(self, columns: Sequence[object], found: Mapping[object, list[int]]) -> None:
+        missing = {name for name, places in found.items() if not places}
+        for place, column in enumerate(columns):
+            if isinstance(column, str) and (name := self.spellings.get(folded(column))) in missing:
+                found[name].append(place)
 
     def _problem(self, columns: Sequence[object], found: Mapping[object, list[int]], identified: int) -> str:
         called = ", ".join(f"{name} may be called {alias}" for alias, name in self.aliases.items())
@@ -391,9 +415,9 @@ class ScoringModel(PythonModel):
     """Validates every row against the schema, then scores all rows in NumPy.
 
     The model's configuration holds ``features``, a list in the order of the signature of ``{"name", "aliases",
-    "kind", "minimum", "maximum", "whole", "nullable", "categories", "unseen", "allowed"}``; ``threshold``, the default
-    of the parameter; ``target``, the name of the label; and, if the pipeline is compiled, ``compiled``: rows and their
-    probabilities.
+    "table_names", "kind", "minimum", "maximum", "whole", "nullable", "categories", "unseen", "allowed"}``;
+    ``threshold``, the default of the parameter; ``target``, the name of the label; and, if the pipeline is compiled,
+    ``compiled``: rows and their probabilities.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -408,6 +432,11 @@ class ScoringModel(PythonModel):
             {alias: feature["name"] for feature in features for alias in feature["aliases"]},
             texts=self.encoder.texts,
             optional=frozenset(feature["name"] for feature in features if feature["nullable"]),
+            spellings={
+                folded(name): feature["name"]
+                for feature in features
+                for name in (*feature.get("table_names", ()), *feature["aliases"], feature["name"])
+            },
         )
         self.allowed = [feature["allowed"] for feature in features]
         # Within them, because nothing infinite is scored.

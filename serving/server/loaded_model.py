@@ -60,6 +60,7 @@ class LoadedModel:
             found.aliases if found else {raw: name for name, raw in RAW_COLUMN_NAMES.items()},
             texts=getattr(found, "texts", frozenset()),
             optional=getattr(found, "optional", frozenset()),
+            spellings=getattr(found, "spellings", {}),
         )
         self.texts = columns.texts
         described = getattr(self._model, "dataset", "")

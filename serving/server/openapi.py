@@ -343,7 +343,8 @@ def _row_text(dataset: Dataset) -> str:
     )
     return (
         f"The features of one {dataset.row}, and other columns, which are ignored; the production server names those "
-        f"in `X-Ignored-Columns`.{aliases} If one row has a `{dataset.id.name}`, every row has."
+        f"in `X-Ignored-Columns`.{aliases} A feature whose name is missing is found under another spelling of it: "
+        f"without case, spaces, dashes, dots and underscores. If one row has a `{dataset.id.name}`, every row has."
     )
 
 

@@ -191,6 +191,13 @@ def test_an_optional_feature_that_is_missing_is_null(served: LoadedModel) -> Non
         by_production(served, b'{"inputs": [{"ward": "a", "urgent": 1}]}', "json")
 
 
+def test_an_optional_feature_in_another_spelling_is_not_null(served: LoadedModel) -> None:
+    spelled = {"Age": ROW["age"], "Clinic": ROW["clinic"], "WARD": ROW["ward"], "urgent": True, "Date": ROW["day"]}
+    for form in CONTENT_TYPES:
+        expected, found = (by_production(served, body(pd.DataFrame([row]), form), form)[0] for row in (ROW, spelled))
+        assert found == expected
+
+
 def test_a_further_name_of_a_date_is_taken_and_a_date_in_parquet_may_be_a_date(served: LoadedModel) -> None:
     expected = by_production(served, body(pd.DataFrame([ROW]), "json"), "json")[0]
     renamed = pd.DataFrame([{**{k: v for k, v in ROW.items() if k != "day"}, "date": pd.Timestamp(str(ROW["day"]))}])

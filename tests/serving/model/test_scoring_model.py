@@ -21,8 +21,10 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from data.datasets.description import folded
 from data.paths import ROOT
 from data.schema import FEATURES, feature_column
+from serving.model import scoring_model
 from serving.model.compilation import COMPILED, DETAILS
 from serving.model.packaging import PackagingError, log_scoring_model
 from serving.model.scoring_model import COMPILED_VARIABLE, OUTPUT_VARIABLE, Encoder, output_from_environment
@@ -140,6 +142,11 @@ def test_what_is_no_number_is_refused(model: PyFuncModel, value: object) -> None
 def test_a_null_in_a_nullable_column_is_named(model: PyFuncModel) -> None:
     with pytest.raises(MlflowException, match="row 1, column period: found null"):
         model.predict(WHOLE.assign(period=pd.array([1, None], dtype="Int64")))
+
+
+@given(st.text(max_size=20))
+def test_names_in_requests_fold_as_names_in_tables(name: str) -> None:
+    assert scoring_model.folded(name) == folded(name)
 
 
 def test_both_names_of_the_longitude_are_taken_and_both_at_once_are_not(model: PyFuncModel) -> None:

@@ -90,6 +90,33 @@ def test_both_names_of_the_longitude_at_once_are_refused(server_url: str, shots:
     assert_harmless(response)
 
 
+SPELLINGS = {
+    "lat": "LAT",
+    "lng": "Longitude",
+    "minutes_remaining": "Minutes Remaining",
+    "shot_distance": "shotDistance",
+}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
+def test_a_feature_is_found_under_any_spelling_of_its_name(server_url: str, shots: pd.DataFrame, way: str) -> None:
+    table = features(shots).head(20)
+    response = post(server_url, *WAYS[way](table.rename(columns=SPELLINGS)))
+    assert probabilities(response) == probabilities(post(server_url, *WAYS[way](table)))
+    assert "X-Ignored-Columns" not in response.headers
+
+
+def test_an_exact_name_comes_before_other_spellings_which_are_refused_if_there_are_two(
+    server_url: str, shots: pd.DataFrame
+) -> None:
+    table = features(shots).head(2)
+    both = post(server_url, *WAYS["dataframe_records"](table.assign(LAT=0)))
+    assert probabilities(both) == probabilities(post(server_url, *WAYS["dataframe_records"](table)))
+    two = post(server_url, *WAYS["dataframe_records"](table.rename(columns={"lat": "LAT"}).assign(Lat=34)))
+    assert two.status_code == 400
+    assert "ambiguous columns ['LAT', 'Lat']" in two.json()["message"]
+
+
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "reordered"])
 def test_other_columns_are_ignored(server_url: str, shots: pd.DataFrame, way: str) -> None:
     table = features(shots).head(20)
