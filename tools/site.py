@@ -1,9 +1,11 @@
 """Build of the documentation as a site: ``python -m tools.site`` stages the pages and runs Zensical.
 
 The pages of ``docs/`` link to files of the project, which a site does not contain: the README, the guide for
-contributors and the changelog become pages of the site, and links to other files become plain text.
+contributors and the changelog become pages of the site, and links to other files become plain text. Browsers load
+nothing from other hosts: diagrams are drawn by `tools.diagrams`, and badges become plain text.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +29,12 @@ HANDED_IN = "entrega"
 """Folder of ``docs`` with a report, which is not a page."""
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s#]*)(#[^()\s]*)?\)")
+_EXTERNAL = re.compile(
+    r"<(?:script|img|source|iframe)\b[^>]*\ssrc(?:set)?=[\"']?(?:https?:)?//[^>]*>"
+    r"|<link\b[^>]*\srel=[\"']?(?:stylesheet|preload|preconnect|icon)[^>]*\shref=[\"']?(?:https?:)?//[^>]*>"
+    r"|<link\b[^>]*\shref=[\"']?(?:https?:)?//[^>]*\srel=[\"']?(?:stylesheet|preload|preconnect|icon)[^>]*>"
+    r"|<(?:pre|div)\b[^>]*\sclass=[\"']?mermaid\b[^>]*>"
+)
 
 
 def stage(pages: Path = PAGES) -> None:
@@ -57,13 +65,22 @@ def _staged(source: Path) -> str:
 def _link(found: re.Match[str], source: Path) -> str:
     image, label, path, fragment = found[1], found[2], found[3], found[4] or ""
     if not path or ":" in path:
-        return found[0]
+        return label if image else found[0]
     target = (source.parent / path).resolve()
     if target.is_relative_to(DOCS) and target.is_file():
         return f"{image}[{label}]({_page(target) if target.suffix == '.md' else target.relative_to(DOCS)}{fragment})"
     if target.is_relative_to(ROOT) and target.relative_to(ROOT).as_posix() in NAMES:
         return f"{image}[{label}]({_page(target)}{fragment})"
     return label
+
+
+def external_resources(site: Path = SITE) -> list[str]:
+    """Scripts, styles, fonts and images that the pages of a site load from other hosts, and diagrams that stay text."""
+    found = []
+    for page in sorted(site.rglob("*.html")):
+        loaded = _EXTERNAL.findall(page.read_text(encoding="utf-8"))
+        found += [f"{page.relative_to(site)}: {element}" for element in loaded]
+    return found
 
 
 def main() -> None:
@@ -74,11 +91,17 @@ def main() -> None:
         error("Expected zensical on PATH; found none. Run: make docs-site")
         sys.exit(1)
     built = subprocess.run(
-        [zensical, "build", "--clean", "--strict", "--config-file", str(CONFIG)], cwd=ROOT, check=False
+        [zensical, "build", "--clean", "--strict", "--config-file", str(CONFIG)],
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},  # mkdocs.yml names a function of tools.diagrams
     )
     if built.returncode:
         sys.exit(built.returncode)
-    info("Site:", f"{(SITE / 'index.html').relative_to(ROOT)}")
+    if found := external_resources():
+        error("Expected pages that load nothing from other hosts; found:", "\n".join(found))
+        sys.exit(1)
+    info("Site:", f"{SITE.relative_to(ROOT)}; to read it: python -m http.server --directory {SITE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from data.paths import ROOT
@@ -44,3 +45,27 @@ def test_links_in_blocks_of_code_are_not_changed(tmp_path: Path) -> None:
 def test_recipes_quote_the_folder_of_the_project_which_may_have_spaces() -> None:
     recipes = re.findall(r"^\t.*", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert [line for line in recipes if "$(CURDIR)" in re.sub(r'"[^"]*"', "", line)] == []
+
+
+def test_pages_show_no_image_of_another_host(tmp_path: Path) -> None:
+    site.stage(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.md") if re.search(r"!\[[^\]]*\]\(https?:", path.read_text())] == []
+    assert "License Apache-2.0" in (tmp_path / "project.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        '<script src="https://unpkg.com/mermaid/mermaid.min.js">',
+        '<img alt="License" src="//img.shields.io/badge/license">',
+        '<link rel="stylesheet" href="https://fonts.googleapis.com/css?family=Inter">',
+        '<link href="https://fonts.gstatic.com" rel="preconnect" crossorigin>',
+        '<pre class="mermaid">',
+    ],
+)
+def test_what_a_built_page_loads_from_another_host_or_cannot_draw_is_found(tmp_path: Path, element: str) -> None:
+    own = '<a href="https://mlflow.org"><link rel="canonical" href="https://a.b"><script src="assets/a.js"></script>'
+    (tmp_path / "index.html").write_text(own, encoding="utf-8")
+    assert site.external_resources(tmp_path) == []
+    (tmp_path / "tour.html").write_text(own + element, encoding="utf-8")
+    assert site.external_resources(tmp_path) == [f"tour.html: {element}"]
