@@ -1,5 +1,6 @@
 """The manifests of Kubernetes fit together: labels, secrets, ports, and the commands of the images."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ import yaml
 from data.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
+SECRET: dict[str, Any] = yaml.safe_load((FOLDER / "example" / "secret.yaml").read_text())
 DOCUMENTS: list[dict[str, Any]] = [
     document for file in sorted(FOLDER.glob("*.yaml")) for document in yaml.safe_load_all(file.read_text())
 ]
+"""What `kubectl apply -f deploy/kubernetes/` applies."""
 
 
 def of_kind(kind: str) -> list[dict[str, Any]]:
@@ -28,7 +31,15 @@ def containers() -> list[dict[str, Any]]:
 
 def test_every_kind_that_the_page_names_is_there() -> None:
     kinds = {document["kind"] for document in DOCUMENTS}
-    assert {"Deployment", "CronJob", "Service", "Secret", "NetworkPolicy", "PodDisruptionBudget"} <= kinds
+    assert {"Deployment", "CronJob", "Service", "NetworkPolicy", "PodDisruptionBudget"} <= kinds
+
+
+def test_applying_the_manifests_does_not_replace_the_secret_that_was_created_from_files() -> None:
+    assert of_kind("Secret") == []
+    page = (ROOT / "docs" / "many-machines.md").read_text()
+    created = set(re.findall(r"--from-file=deploy/secrets/(\w+)", page))
+    assert created == set(SECRET["stringData"])
+    assert {pod["spec"]["volumes"][0]["secret"]["secretName"] for pod in pods()} == {SECRET["metadata"]["name"]}
 
 
 def test_every_selector_matches_a_pod() -> None:
@@ -52,11 +63,10 @@ def test_containers_are_unprivileged_and_have_limits() -> None:
 
 
 def test_secrets_are_files_that_the_secret_has() -> None:
-    [secret] = of_kind("Secret")
     for pod in pods():
         items = [item["key"] for volume in pod["spec"]["volumes"] for item in volume.get("secret", {}).get("items", [])]
         assert items
-        assert set(items) <= set(secret["stringData"])
+        assert set(items) <= set(SECRET["stringData"])
     for container in containers():
         names = {variable["name"] for variable in container["env"]}
         assert not {name for name in names if "PASSWORD" in name and not name.endswith("_FILE")}
