@@ -1,6 +1,7 @@
 """Log a fitted scikit-learn pipeline as an MLflow model that predicts label and probability."""
 
 import hashlib
+import json
 import logging
 import sys
 import tempfile
@@ -46,6 +47,8 @@ _CODE_FILES = [
 
 DATASET_FILE = "dataset.json"
 """Name of the description of the dataset in a model and in the run of its training."""
+CONFIG_FILE = "scoring_config.json"
+"""Name of the configuration of `serving.model.scoring_model.ScoringModel` in a model."""
 _MAX_CATEGORIES_SHOWN = 10
 
 
@@ -187,23 +190,25 @@ def log_scoring_model(
     dataset = dataset or default()
     features = feature_constraints(dataset)
     compilation = compile_verified(pipeline, [*_input_constraints(features)])
+    # MLflow would log a `model_config` as parameters of the run too, cut and with a warning.
+    config = {
+        "features": features,
+        "threshold": threshold,
+        "target": dataset.target.name,
+        "compiled": compilation.samples,
+    }
     with tempfile.TemporaryDirectory() as folder:
-        path, description = Path(folder) / "pipeline.skops", Path(folder) / DATASET_FILE
+        path, description, scoring = (Path(folder) / name for name in ("pipeline.skops", DATASET_FILE, CONFIG_FILE))
         save_pipeline(pipeline, path)
         description.write_text(dataset.to_json(), encoding="utf-8")
+        scoring.write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         _require_named_types(path)
         with _without_compiling():
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(_SCORING_MODEL),
                 code_paths=[str(path) for path in _CODE_FILES],
-                artifacts={"pipeline": str(path), "dataset": str(description)},
-                model_config={
-                    "features": features,
-                    "threshold": threshold,
-                    "target": dataset.target.name,
-                    "compiled": compilation.samples,
-                },
+                artifacts={"pipeline": str(path), "dataset": str(description), "config": str(scoring)},
                 signature=signature(threshold, dataset),
                 input_example=example,
                 pip_requirements=model_requirements(pipeline),
@@ -216,6 +221,7 @@ def log_scoring_model(
         written = {
             "artifacts/pipeline.skops": path,
             f"artifacts/{DATASET_FILE}": description,
+            f"artifacts/{CONFIG_FILE}": scoring,
             "scoring_model.py": _SCORING_MODEL,
             **_code_files(),
         }

@@ -1,7 +1,7 @@
 """The model that is served, as MLflow "models from code".
 
 MLflow copies this file into the logged model and runs it there, so it imports nothing of this project. Names and
-ranges of the schema are in the model's configuration, which ``serving/model/packaging.py`` writes, and a copy of
+ranges of the schema are in an artifact of the model, which ``serving/model/packaging.py`` writes, and a copy of
 ``serving/inference_log/inference_log.py`` is next to this file.
 """
 
@@ -414,15 +414,16 @@ class Encoder:
 class ScoringModel(PythonModel):
     """Validates every row against the schema, then scores all rows in NumPy.
 
-    The model's configuration holds ``features``, a list in the order of the signature of ``{"name", "aliases",
-    "table_names", "kind", "minimum", "maximum", "whole", "nullable", "categories", "unseen", "allowed"}``;
+    The artifact ``config`` is a JSON object: ``features``, a list in the order of the signature of ``{"name",
+    "aliases", "table_names", "kind", "minimum", "maximum", "whole", "nullable", "categories", "unseen", "allowed"}``;
     ``threshold``, the default of the parameter; ``target``, the name of the label; and, if the pipeline is compiled,
     ``compiled``: rows and their probabilities.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load pipeline and ranges; inside ``mlflow models serve``, also set up the inference log and the server."""
-        features = context.model_config["features"]
+        config = json.loads(Path(context.artifacts["config"]).read_bytes())
+        features = config["features"]
         self.features = features
         self.encoder = Encoder(features)
         self.names = self.encoder.names
@@ -451,12 +452,12 @@ class ScoringModel(PythonModel):
         self._whole_places = np.flatnonzero(self.whole)
         ranges = (self.minimum, self.maximum, self.whole, self.nullable)
         self._constraints = [*zip(*(one.tolist() for one in ranges), strict=True)]
-        self.threshold = context.model_config["threshold"]
-        self.target = context.model_config["target"]
+        self.threshold = config["threshold"]
+        self.target = config["target"]
         self.output = OUTPUTS[0]
         self.pipeline = load_pipeline(Path(context.artifacts["pipeline"]).read_bytes())
         self.dataset = Path(context.artifacts["dataset"]).read_text(encoding="utf-8")
-        self.compiled = self._compiled(context)
+        self.compiled = self._compiled(context, config.get("compiled"))
         self.recorder = None
         _take_integers_and_aliases(self.columns)
         if "mlflow.pyfunc.scoring_server.app" in sys.modules or "mlserver" in sys.modules:
@@ -582,7 +583,9 @@ class ScoringModel(PythonModel):
             ]
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
-    def _compiled(self, context: PythonModelContext) -> Callable[[Sequence[float]], float] | None:
+    def _compiled(
+        self, context: PythonModelContext, verified: Mapping[str, Any] | None
+    ) -> Callable[[Sequence[float]], float] | None:
         """The compiled form of the pipeline, made of it by the code that is logged with the model; None without.
 
         Raises
@@ -590,7 +593,6 @@ class ScoringModel(PythonModel):
         mlflow.exceptions.MlflowException
             If it does not have the probabilities of the form that was verified when the model was packaged.
         """
-        verified = context.model_config.get("compiled")
         if not verified or os.environ.get(COMPILED_VARIABLE) == "off":
             return None
         code = _import_package(Path(context.artifacts["pipeline"]).parents[1] / "code" / "compiled_pipeline")

@@ -23,6 +23,8 @@ _PNG_HEADER = 24
 _DESCRIPTIONS = (
     ("*dataset.json", "descrição da tabela: colunas, papéis, tipos, faixas e divisões",
      "validar os dados e a requisição, e servir e monitorar a versão com a mesma descrição"),
+    ("*scoring_config.json", "colunas, faixas e categorias aceitas; registros que conferem a forma compilada",
+     "validar a requisição no servidor"),
     ("*/manifest.json", "origem dos dados e SHA-256 de cada tabela", "ligar os dados preparados aos brutos"),
     ("candidate/model.skops", "pipeline do candidato (padronização e estimador), sem pickle",
      "comparar os candidatos e treiná-los de novo em outras divisões"),

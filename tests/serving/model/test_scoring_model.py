@@ -9,9 +9,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PyFuncModel
@@ -26,9 +26,17 @@ from data.paths import ROOT
 from data.schema import FEATURES, feature_column
 from serving.model import scoring_model
 from serving.model.compilation import COMPILED, DETAILS
-from serving.model.packaging import PackagingError, log_scoring_model
+from serving.model.packaging import CONFIG_FILE, PackagingError, log_scoring_model
 from serving.model.scoring_model import COMPILED_VARIABLE, OUTPUT_VARIABLE, Encoder, output_from_environment
 from tests.project import shot
+
+CONFIG = f"artifacts/{CONFIG_FILE}"
+
+
+def config_of(model: Path) -> dict[str, Any]:
+    """Configuration of a logged model."""
+    found: dict[str, Any] = json.loads((model / CONFIG).read_text())
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -321,8 +329,7 @@ def test_requirements_are_what_is_imported_pinned_and_nothing_else_is_constraine
 
 
 def test_the_ranges_travel_with_the_model(logged: Path) -> None:
-    features = yaml.safe_load((logged / "MLmodel").read_text())["flavors"]["python_function"]["config"]["features"]
-    assert [feature["name"] for feature in features] == list(FEATURES)
+    assert [feature["name"] for feature in config_of(logged)["features"]] == list(FEATURES)
 
 
 @pytest.mark.usefixtures("store")
@@ -391,8 +398,9 @@ def test_a_pipeline_without_compiled_form_is_served_and_the_metadata_have_the_re
 ) -> None:
     del store
     pipeline = make_pipeline(StandardScaler(), GaussianNB()).fit(table.to_numpy(), shots["shot_made_flag"].fillna(0))
-    with mlflow.start_run():
+    with mlflow.start_run() as run:
         info = log_scoring_model(pipeline, table.head(2), threshold=0.5, metadata={})
+    assert MlflowClient().get_run(run.info.run_id).data.params == {}, "the configuration of the model is no parameter"
     assert info.metadata[COMPILED] == "false"
     assert info.metadata[DETAILS] == "GaussianNB has no compiled form"
     probability = mlflow.pyfunc.load_model(info.model_uri).predict(table.head(1))["probability"]
@@ -400,9 +408,9 @@ def test_a_pipeline_without_compiled_form_is_served_and_the_metadata_have_the_re
 
 
 def _other_samples(model: Path) -> None:
-    description = yaml.safe_load((model / "MLmodel").read_text())
-    description["flavors"]["python_function"]["config"]["compiled"]["probability"][0] += 1e-6
-    (model / "MLmodel").write_text(yaml.safe_dump(description))
+    config = config_of(model)
+    config["compiled"]["probability"][0] += 1e-6
+    (model / CONFIG).write_text(json.dumps(config))
 
 
 def _other_code(model: Path) -> None:
@@ -422,9 +430,9 @@ def test_a_compiled_form_that_is_not_the_verified_one_is_refused(
 
 
 def test_a_model_of_an_older_version_is_served_by_its_pipeline(copy: Path, model: PyFuncModel) -> None:
-    description = yaml.safe_load((copy / "MLmodel").read_text())
-    del description["flavors"]["python_function"]["config"]["compiled"]
-    (copy / "MLmodel").write_text(yaml.safe_dump(description))
+    config = config_of(copy)
+    del config["compiled"]
+    (copy / CONFIG).write_text(json.dumps(config))
     shutil.rmtree(copy / "code" / "compiled_pipeline")
     older = mlflow.pyfunc.load_model(str(copy))
     np.testing.assert_allclose(older.predict(one())["probability"], model.predict(one())["probability"], atol=1e-12)
@@ -433,10 +441,9 @@ def test_a_model_of_an_older_version_is_served_by_its_pipeline(copy: Path, model
 def test_each_model_runs_its_own_code(copy: Path, table: pd.DataFrame, model: PyFuncModel) -> None:
     path = copy / "code" / "compiled_pipeline" / "__init__.py"
     path.write_text(f"{path.read_text()}\n\nCompiledPipeline.__call__ = lambda self, row: 2.0\n")
-    description = yaml.safe_load((copy / "MLmodel").read_text())
-    samples = description["flavors"]["python_function"]["config"]["compiled"]
-    samples["probability"] = [2.0] * len(samples["rows"])
-    (copy / "MLmodel").write_text(yaml.safe_dump(description))
+    config = config_of(copy)
+    config["compiled"]["probability"] = [2.0] * len(config["compiled"]["rows"])
+    (copy / CONFIG).write_text(json.dumps(config))
     other = mlflow.pyfunc.load_model(str(copy))
     assert other.predict(table.head(1))["probability"].tolist() == [2.0]
     assert model.predict(table.head(1))["probability"].iloc[0] < 1

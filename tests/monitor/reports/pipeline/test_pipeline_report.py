@@ -257,7 +257,9 @@ def test_metrics_of_the_monitoring_have_their_names_in_portuguese(whole: ReportC
     assert re.findall(r"\b(?:roc_auc|f1_score|brier|log_loss)\b", section.replace("\\", "")) == []
 
 
-@pytest.mark.parametrize("path", ["dataset.json", "artifacts/dataset.json", "serving_input_example.json"])
+@pytest.mark.parametrize(
+    "path", ["dataset.json", "artifacts/dataset.json", "artifacts/scoring_config.json", "serving_input_example.json"]
+)
 def test_an_artifact_has_composition_and_purpose(tmp_path: Path, path: str) -> None:
     file = tmp_path / Path(path).name
     file.write_text("{}\n")
