@@ -7,6 +7,7 @@ its rows have no order. Another checkout of this project (``--before``) is measu
 """
 
 import argparse
+import gc
 import importlib
 import json
 import sys
@@ -21,7 +22,7 @@ import psutil
 from rich.table import Table
 from sklearn.model_selection import train_test_split
 
-from bench.processes import measure_command
+from bench.processes import measure_command, python_of
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE, write_split
 from data.cli.console import console, info
 from data.cli.progress import progress_bar
@@ -61,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", default="1,10", help="sizes of both raw tables together, in millions of rows")
     parser.add_argument("--engines", default=",".join(_ENGINES), help=f"some of {', '.join(_ENGINES)}")
-    parser.add_argument("--before", type=Path, help="another checkout, whose local engine is measured too")
+    parser.add_argument(
+        "--before", type=Path, help="another checkout, whose local engine is measured too, in its .venv if it has one"
+    )
     parser.add_argument("--folder", type=Path, help="folder that keeps the raw tables; by default a temporary folder")
     parser.add_argument("--repeats", type=int, default=1, help="measurements of each; the fastest is printed")
     parser.add_argument("--one", nargs=3, metavar=("ENGINE", "RAW", "OUT"), help=argparse.SUPPRESS)
@@ -72,9 +75,9 @@ def main() -> None:
     engines = options.engines.split(",")
     if unknown := set(engines) - set(_ENGINES):
         parser.error(f"expected engines of {', '.join(_ENGINES)}; found {', '.join(sorted(unknown))}")
-    commands = {engine: (["-m", "bench.preparation", "--one", engine], ROOT) for engine in engines}
+    commands = {engine: ([sys.executable, "-m", "bench.preparation", "--one", engine], ROOT) for engine in engines}
     if options.before:
-        commands = {"before": (["-c", _BEFORE], options.before), **commands}
+        commands = {"before": ([python_of(options.before), "-c", _BEFORE], options.before), **commands}
     table = Table("engine", "rows", "rows/s", "seconds", "peak memory, MiB")
     with tempfile.TemporaryDirectory() as scratch:
         for size in options.millions.split(","):
@@ -102,7 +105,7 @@ def _raw_tables(folder: Path, rows: int) -> Path:
 def _measure(command: list[str], folder: Path, raw: Path) -> tuple[float, float]:
     """Seconds, and peak memory in MiB."""
     with tempfile.TemporaryDirectory(dir=raw) as out:
-        usage = measure_command([sys.executable, *command, str(raw), out], folder)
+        usage = measure_command([*command, str(raw), out], folder)
     return float(usage.output.splitlines()[-1]), usage.tree_mebibytes
 
 
@@ -112,6 +115,7 @@ def _seconds(engine: str, raw: Path, out: Path) -> float:
             prepare(opened, raw, out, PreparationParams())
 
     importlib.import_module("ibis.backends.duckdb")
+    gc.freeze()  # as every command does
     plain = {"pandas": _prepare_with_pandas, "duckdb": _prepare_with_duckdb}
     return _timed(lambda: plain[engine](raw, out) if engine in plain else run())
 

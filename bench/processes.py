@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,12 @@ def copy_project(target: Path) -> Path:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target / name)
     return target
+
+
+def python_of(checkout: Path) -> str:
+    """Path of the Python of a checkout: that of its ``.venv``, or else the one that runs this."""
+    own = checkout / ".venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
 
 
 def measure_command(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> CommandUsage:
