@@ -20,9 +20,10 @@ from data.schema import REASON
 from data.storage.tables import without_null_types
 from data.validation import MAX_SHOWN, Violations, violation_error, violation_text
 
-_LABELS = (0, 1)
+_LABELS, _NO_LABEL = (0, 1), -1
 _MAX_IDS_SHOWN = 5
-_IS_VALID, _TABLE, _BEFORE, _TABLE_BEFORE = "__is_valid", "__table", "__before", "__table_before"
+_IS_VALID, _LABEL = "__is_valid", "__label"
+_TABLE, _BEFORE, _TABLE_BEFORE = "__table", "__before", "__table_before"
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class RawShots:
         """Number of rows that are rejected, complete and incomplete, by what they miss, and by label."""
         checked = self.table.select(**self._model_columns(self.table), **{_IS_VALID: self._is_valid()})
         rows = checked.filter(checked[_IS_VALID])
-        complete = self._is_complete(rows)
-        of_label = {f"label_{label}": complete & (rows[self.dataset.target.name] == label) for label in _LABELS}
+        label = rows[self.dataset.target.name].fill_null(_NO_LABEL)
+        rows = rows.mutate(**{_LABEL: self._is_complete(rows).ifelse(label, None)})
         found = self.engine.rows(
             rows.aggregate(
                 valid=rows.count(),
-                complete=rows.count(where=complete),
+                complete=rows[_LABEL].count(),
                 **{f"missing_{name}": rows[name].count() for name in self.needed},
-                **{name: rows.count(where=each) for name, each in of_label.items()},
+                **{f"label_{label}": rows.count(where=rows[_LABEL] == label) for label in _LABELS},
             )
         )[0]
         valid = found.pop("valid")

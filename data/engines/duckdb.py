@@ -1,7 +1,7 @@
 """DuckDB in this process, with bounded memory: what does not fit is on disk, in a folder that is removed at the end."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -13,11 +13,12 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ibis.backends.sql.datatypes import DuckDBType
 
 from data.engines.engine import POSITION
 from data.engines.ibis_backend import BATCH_ROWS, IbisEngine
 from data.errors import EngineError
-from data.storage.duckdb import NO_PROGRESS_BAR, PREFIX, duckdb_config
+from data.storage.duckdb import NO_PROGRESS_BAR, PREFIX, duckdb_config, quote_identifier, quote_literal
 from data.storage.files import DiskFullError
 from data.storage.tables import TableReader, without_null_types
 
@@ -42,16 +43,14 @@ class DuckDBEngine(IbisEngine):
     def read(self, table: TableReader) -> ir.Table:
         """Open a table of Parquet files, with its rows in the order of the files."""
         schema = ibis.Schema.from_pyarrow(without_null_types(table.schema))
+        name = f"shots_{uuid.uuid4().hex}"
+        # In SQL, as Ibis changes the order of a union, and gives row_number a frame, which is computed in memory.
+        parts = groupby(table.files, lambda file: _types(file, schema))
+        rows = " UNION ALL ".join(_part(list(files), {name for name, _ in types}, schema) for types, files in parts)
+        numbered = f"SELECT *, row_number() OVER () - 1 AS {POSITION} FROM ({rows})"  # noqa: S608 quoted names
         with self.translate_errors():
-            parts = [
-                self._part(list(files), schema) for _, files in groupby(table.files, lambda file: _types(file, schema))
-            ]
-            name = f"shots_{uuid.uuid4().hex}"
-            # In SQL, as Ibis changes the order of a union, and gives row_number a frame, which is computed in memory.
-            rows = " UNION ALL ".join(map(self.connection.compile, parts))
-            numbered = f"SELECT *, row_number() OVER () - 1 AS {POSITION} FROM ({rows})"  # noqa: S608 Ibis's SQL
-            self.connection.raw_sql(f"CREATE TEMPORARY VIEW {name} AS {numbered}")
-            return self.connection.table(name)
+            self.connection.con.execute(f"CREATE TEMPORARY VIEW {name} AS {numbered}")
+        return ibis.table({**schema, POSITION: "int64"}, name=name)
 
     def batches(self, query: ir.Table) -> pa.RecordBatchReader:
         """Start a query; its batches are computed as they are read, in the order of the files."""
@@ -91,16 +90,6 @@ class DuckDBEngine(IbisEngine):
             message = f"A query of DuckDB failed: {(text.splitlines() or [type(error).__name__])[0]}.{advice}"
             raise EngineError(message) from error
 
-    def _part(self, files: list[Path], schema: ibis.Schema) -> ir.Table:
-        names = [_escape(str(file)) for file in files]
-        found = self.connection.read_parquet(names, hive_partitioning=False)
-        return found.select(
-            **{
-                name: found[name].cast(kind) if name in found.columns else ibis.null(kind)
-                for name, kind in schema.items()
-            }
-        )
-
 
 @contextmanager
 def duckdb_engine(folder: Path) -> Iterator[DuckDBEngine]:
@@ -116,8 +105,10 @@ def duckdb_engine(folder: Path) -> Iterator[DuckDBEngine]:
     EngineError
         If a setting is invalid.
     """
+    from ibis.backends.duckdb import Backend  # noqa: PLC0415 a third of a second, which other commands do not wait for
+
     with duckdb_config(folder) as config:
-        connection = ibis.duckdb.connect(**config)
+        connection = Backend().connect(**config)
         try:
             yield DuckDBEngine(connection, Path(str(config["temp_directory"])).parent)
         finally:
@@ -126,6 +117,17 @@ def duckdb_engine(folder: Path) -> Iterator[DuckDBEngine]:
 
 def _types(file: Path, schema: ibis.Schema) -> list[tuple[str, str]]:
     return [(field.name, str(field.type)) for field in pq.read_schema(file) if field.name in schema]
+
+
+def _part(files: Iterable[Path], names: Collection[str], schema: ibis.Schema) -> str:
+    """Query of files with the same columns."""
+    columns = [
+        f"CAST({quote_identifier(name) if name in names else 'NULL'} AS {DuckDBType.to_string(kind)}) "
+        f"AS {quote_identifier(name)}"
+        for name, kind in schema.items()
+    ]
+    paths = ", ".join(quote_literal(_escape(str(file))) for file in files)
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], hive_partitioning = false)"  # noqa: S608 quoted
 
 
 def _escape(path: str) -> str:

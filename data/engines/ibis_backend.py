@@ -1,7 +1,8 @@
 """Engine of any Ibis backend: its rows come to this process as Arrow batches, which writes them."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from data.cli.progress import ProgressCallback
 from data.datasets import current
 from data.engines.engine import POSITION, Engine, Output
 from data.errors import EngineError
-from data.storage.tables import TableReader, TableWriter, table_writer
+from data.storage.tables import TableReader, table_writer
 
 BATCH_ROWS = 131_072
 """Rows that come together from the backend."""
 
 _GROUP_ROWS = 262_144
+_BATCHES_AHEAD = 3
+"""Batches that are computed while those before are written."""
 
 
 class IbisEngine(Engine):
@@ -52,15 +55,19 @@ class IbisEngine(Engine):
         on_progress: ProgressCallback = lambda _rows: None,
     ) -> dict[str, int]:
         """Write the rows of a query, each table as a file, or a folder of parts if it is large."""
-        with ExitStack() as stack, self.translate_errors(), ThreadPoolExecutor(len(outputs)) as pool:
-            wanted = {name for output in outputs for name in (*output.schema.names, output.where) if name}
-            batches = self.batches(self.ordered(query.select(POSITION, *sorted(wanted))))
-            writers = [stack.enter_context(_output_writer(output, folder)) for output in outputs]
-            for batch in batches:
+        wanted = {name for output in outputs for name in (*output.schema.names, output.where) if name}
+        query = self.ordered(query.select(POSITION, *sorted(wanted)))
+        with ExitStack() as stack, self.translate_errors():
+            writers = [stack.enter_context(_OutputWriter(output, folder)) for output in outputs]
+            writing = deque[tuple[int, list[Future[None]]]]()
+            for batch in self.batches(query):
                 table = pa.Table.from_batches([batch])
-                for _ in pool.map(lambda writer, table=table: writer.write(table), writers):
-                    pass
-                on_progress(len(table))
+                writing.append((len(table), [writer.start(writer.write, table) for writer in writers]))
+                if len(writing) > _BATCHES_AHEAD:
+                    on_progress(_finished(*writing.popleft()))
+            for rows, futures in writing:
+                on_progress(_finished(rows, futures))
+            _finished(0, [writer.start(writer.finish) for writer in writers])
         return {writer.output.name: writer.rows for writer in writers}
 
     def batches(self, query: ir.Table) -> pa.RecordBatchReader:
@@ -81,37 +88,35 @@ class IbisEngine(Engine):
             raise EngineError(message) from error
 
 
-class _OutputWriter:
-    """Writes the rows of one output in row groups of one size."""
+def _finished(rows: int, futures: Iterable[Future[None]]) -> int:
+    for future in futures:
+        future.result()
+    return rows
 
-    def __init__(self, output: Output, writer: TableWriter) -> None:
+
+class _OutputWriter(ExitStack):
+    """Writes the rows of one output in row groups of one size, in a thread of its own."""
+
+    def __init__(self, output: Output, folder: Path) -> None:
+        super().__init__()
         self.output, self.rows = output, 0
-        self._writer = writer
-        self._held: list[pa.Table] = []
+        self._writer = self.enter_context(table_writer(folder / f"{output.name}.parquet", output.schema))
+        self.start = self.enter_context(ThreadPoolExecutor(1)).submit
+        self._held = output.schema.empty_table()
 
     def write(self, table: pa.Table) -> None:
-        rows = table.select(self._writer.schema.names)
+        rows = table.select(self.output.schema.names)
         if self.output.where:
             rows = rows.filter(table.column(self.output.where))
-        rows = rows.cast(self._writer.schema)
         self.rows += len(rows)
-        self._held.append(rows)
-        if sum(map(len, self._held)) >= _GROUP_ROWS:
-            self.flush(_GROUP_ROWS)
+        self._held = pa.concat_tables([self._held, rows.cast(self.output.schema)])
+        while len(self._held) >= _GROUP_ROWS:
+            self._write(_GROUP_ROWS)
 
-    def flush(self, multiple: int = 1) -> None:
-        held = pa.concat_tables(self._held) if self._held else None
-        if held is None:
-            return
-        rows = len(held) - len(held) % multiple
-        for first in range(0, rows, _GROUP_ROWS):
-            self._writer.write(held.slice(first, min(_GROUP_ROWS, rows - first)).combine_chunks())
-        self._held = [held.slice(rows)]
+    def finish(self) -> None:
+        """Write the rest."""
+        self._write(len(self._held))
 
-
-@contextmanager
-def _output_writer(output: Output, folder: Path) -> Iterator[_OutputWriter]:
-    with table_writer(folder / f"{output.name}.parquet", output.schema) as writer:
-        found = _OutputWriter(output, writer)
-        yield found
-        found.flush()
+    def _write(self, rows: int) -> None:
+        self._writer.write(self._held.slice(0, rows))
+        self._held = self._held.slice(rows)
