@@ -82,11 +82,12 @@ test: spark ## Run the tests, except the long ones
 test-slow: spark ## Run the long tests: kills, outages, both engines through the commands, the tour, the services of a deployment
 	python -m pytest -n 2 --dist worksteal -m slow $(ARGUMENTS)
 
-lint: env ## Check style, types and the files of the deployment
+lint: env ## Check style, types, and the files of the deployment and of CI
 	ruff format --check .
 	ruff check .
 	mypy
 	check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml docs/retrain.workflow.yml
 	hadolint deploy/Dockerfile
 
 docs: env ## Generate MLproject, docs/parameters.md, docs/environment-variables.md and docs/openapi.json

@@ -1,7 +1,7 @@
 """Diagrams of the documentation as SVG: a fence for Markdown that Zensical calls while it builds the site.
 
 A page has the text of a diagram, which GitHub draws. The site contains the drawing, so that it needs neither a script
-nor a network; ``docs/diagrams.css`` gives it the colors of the theme. mermaidx, of the environment of
+nor a network; ``docs/site.css`` gives it the colors of the theme. mermaidx, of the environment of
 ``make docs-site``, runs mermaid's own code.
 """
 
