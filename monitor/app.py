@@ -22,6 +22,7 @@ from data.masking import mask_log_records, mask_tracebacks
 from monitor.health.baseline import baseline as reference_data
 from monitor.store.model_store import OF_BATCH_SCORING, current_store
 from monitor.ui import ahead, navigation
+from monitor.ui.front_end import FrontEnd
 from monitor.ui.styled_index import StyledIndex
 from serving import registry
 from serving.registry import reachability
@@ -52,7 +53,7 @@ mask_tracebacks()
 set_connect_timeout()
 # A page fails fast: it shows an error when a server does not respond within seconds.
 reachability.hurry()
-app = st.App(Path(str(navigation.__file__)), lifespan=ready, middleware=[Middleware(StyledIndex)])
+app = st.App(Path(str(navigation.__file__)), lifespan=ready, middleware=[Middleware(FrontEnd), Middleware(StyledIndex)])
 
 if get_script_run_ctx(suppress_warning=True) is not None:
     # Streamlit's AppTest runs this file as a plain script.

@@ -1,16 +1,18 @@
-"""The style sheet of the pages as a part of Streamlit's own page, so that no element moves when it arrives."""
+"""Streamlit's own page with the style sheet of the pages, and with links to the parts of Streamlit that they need."""
 
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monitor.ui.front_end import preloads
+
 STYLE = Path(__file__).with_name("pages.css")
 _END = b"</body>"
 
 
 class StyledIndex:
-    """ASGI middleware that puts the style sheet of the pages into every HTML page that Streamlit sends.
+    """ASGI middleware that puts the style sheet and `preloads` into every HTML page that Streamlit sends.
 
     An element of a page with the style would be shown after the elements that it moves.
     """
@@ -42,8 +44,8 @@ class StyledIndex:
             else:
                 body += message.get("body", b"")
                 if not message.get("more_body"):
-                    style = b"<style>" + STYLE.read_bytes() + b"</style>"
-                    body = body.replace(_END, style + _END, 1)
+                    added = preloads() + b"<style>" + STYLE.read_bytes() + b"</style>"
+                    body = body.replace(_END, added + _END, 1)
                     headers = MutableHeaders(raw=start["headers"])
                     headers["content-length"] = str(len(body))
                     del headers["etag"], headers["last-modified"]

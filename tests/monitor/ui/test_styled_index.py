@@ -1,6 +1,4 @@
-"""The style sheet of the pages comes with Streamlit's own page, so that no element moves when it arrives."""
-
-import asyncio
+"""The style sheet and links to parts come with Streamlit's own page, before the elements that need them."""
 
 import pytest
 from starlette.applications import Starlette
@@ -8,9 +6,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Message
 
+from monitor.ui.front_end import preloads
 from monitor.ui.styled_index import STYLE, StyledIndex
+from tests.asgi import get
 
 HTML = "<html><head></head><body>page</body></html>"
 
@@ -34,25 +33,13 @@ APP = Starlette(
 )
 
 
-def get(path: str) -> tuple[dict[bytes, bytes], bytes]:
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    headers = [(b"if-none-match", b"1"), (b"accept-encoding", b"gzip")]
-    scope: dict[str, object] = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b""}
-    scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
-    asyncio.run(APP(scope, receive, send))
-    return dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
+HEADERS = [(b"if-none-match", b"1"), (b"accept-encoding", b"gzip")]
 
 
-def test_a_page_has_the_style_sheet_in_it_and_no_validator_of_another_body() -> None:
-    headers, body = get("/why")
+def test_a_page_has_the_style_sheet_and_the_links_in_it_and_no_validator_of_another_body() -> None:
+    headers, body = get(APP, "/why", HEADERS)
     assert STYLE.read_bytes() in body
+    assert preloads() in body
     assert headers[b"content-length"] == str(len(body)).encode()
     assert b"etag" not in headers
 
@@ -61,4 +48,4 @@ def test_a_page_has_the_style_sheet_in_it_and_no_validator_of_another_body() -> 
     ("path", "expected"), [("/_stcore/health", HTML.encode()), ("/static/pages.css", STYLE.read_bytes())]
 )
 def test_what_is_no_page_is_sent_as_it_is(path: str, expected: bytes) -> None:
-    assert get(path)[1] == expected
+    assert get(APP, path, HEADERS)[1] == expected
