@@ -115,7 +115,9 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
     left, right = st.columns([2, 1], gap="medium")
     with left:
         facts = localized(" · ".join(_facts(state, about)))
-        st.markdown(f'{widgets.chip(status)}<span class="facts">{facts}</span>', unsafe_allow_html=True)
+        st.container(key="status").markdown(
+            f'{widgets.chip(status)}<span class="facts">{facts}</span>', unsafe_allow_html=True
+        )
         with st.container(key="headline"):
             st.title(widgets.plain(_unbroken(_sentence(state, why, is_champion=is_champion))))
         if is_champion and status != "unknown":
@@ -185,14 +187,12 @@ def _show_next(state: _State) -> DeltaGenerator:
     expected = outlook(
         state.found if is_champion else None, log, RetrainingPolicy(), following, now, has_times=has_times
     )
-    with st.container(key="happens"):
-        st.markdown(_paragraph(_("What happens next"), localized(expected.text(_))), unsafe_allow_html=True)
-    with st.container(key="runner_up"):
+    with st.container(key="next_happens"):
+        st.markdown(_paragraph(_("What happens next"), localized(expected.text(_))))
+    with st.container(key="next_runner_up"):
         later = st.empty()
         if about and about.labeled and is_champion:
-            later.markdown(
-                _paragraph(_("The runner-up"), _("is being compared on these labels …")), unsafe_allow_html=True
-            )
+            later.markdown(_paragraph(_("The runner-up"), _("is being compared on these labels …")))
     widgets.link("champions", _("Retrain, approve or roll back"), icon=":material/arrow_forward:")
     return later
 
@@ -208,11 +208,12 @@ def _show_runner_up(state: _State, where: DeltaGenerator) -> None:
     if found is None:
         where.empty()
     else:
-        where.markdown(_paragraph(_("The runner-up"), found.text(_)), unsafe_allow_html=True)
+        where.markdown(_paragraph(_("The runner-up"), found.text(_)))
 
 
 def _paragraph(heading: str, text: str) -> str:
-    return f'<div class="next"><b>{heading}</b>{widgets.plain(text[:1].upper() + text[1:])}</div>'
+    # Without HTML, whose part of Streamlit arrives after the first elements and would move them.
+    return f"**{heading}**\n\n{widgets.plain(text[:1].upper() + text[1:])}"
 
 
 def _show_no_run(state: _State) -> None:
