@@ -108,7 +108,7 @@ def outlook(  # noqa: PLR0911, PLR0913 one sentence each
     return Sentence(
         "Retraining is scheduled for {when}: the scheduler starts it then, or a person now. It trains a challenger on "
         "the older of the {labels} labels and tests it on the newest. Version {version} is replaced only if the "
-        "challenger is better on those.",
+        "challenger is significantly better on those.",
         {"labels": f"{labels:,}", "when": when, "version": str(record.get("champion") or "?")},
     )
 

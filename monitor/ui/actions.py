@@ -36,7 +36,8 @@ class _RetrainingOption:
 _RETRAININGS = {
     "Apply the retraining policy": _RetrainingOption(
         "Evaluates the retraining triggers on {source}. If a trigger fires and all preconditions are met, it trains a "
-        "challenger with the available labels and promotes it if it is better on labels that were not trained on.",
+        "challenger with the available labels and promotes it if it is significantly better on labels that were not "
+        "trained on.",
         "auto",
     ),
     "Dry run": _RetrainingOption(
@@ -45,7 +46,7 @@ _RETRAININGS = {
     ),
     "Force retraining": _RetrainingOption(
         "Trains a challenger with the labels of {source}, whether or not a trigger fires. It is promoted only if it is "
-        "better than the champion on labels that were not trained on.",
+        "significantly better than the champion on labels that were not trained on.",
         "force",
     ),
     "Train from scratch on the prepared tables": _RetrainingOption(

@@ -102,9 +102,9 @@ def _show_group(group: str, title: str, checks: list[dict[str, str]]) -> None:
         left.markdown(f"**{_(title)}**")
         with right:
             if group in _SECTIONS:
-                widgets.link("why", _("Evidence"), icon=":material/arrow_forward:", section=group)
+                widgets.link("why", _(_SECTIONS[group]), icon=":material/arrow_forward:", section=group)
             elif group == "serving":
-                widgets.link("system", _("Evidence"), icon=":material/arrow_forward:")
+                widgets.link("system", _("Traffic"), icon=":material/arrow_forward:")
         rows = [
             {
                 _("check"): f"{check['code']} {_(check['title'])}",

@@ -30,7 +30,7 @@ def test_a_retraining_shows_its_date_who_starts_it_and_which_version_it_may_repl
     assert text(record()) == (
         "Retraining is scheduled for Saturday 5 December 2026: the scheduler starts it then, or a person now. It "
         "trains a challenger on the older of the 5,412 labels and tests it on the newest. Version 1 is replaced only "
-        "if the challenger is better on those."
+        "if the challenger is significantly better on those."
     )
     assert WEEKLY.due == date(2026, 12, 5)
 
