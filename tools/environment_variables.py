@@ -5,6 +5,7 @@ every variable of the code in the page.
 """
 
 import os
+import re
 from dataclasses import fields
 
 from data.cli.console import info
@@ -15,6 +16,7 @@ from monitor import alerts
 from serving.server_limits import PREFIX, Limits
 
 PAGE = ROOT / "docs" / "environment-variables.md"
+EXAMPLE = ROOT / "deploy" / ".env.example"
 
 PROJECT = {
     "KOBE_SHOT_MODEL": ("every command", "`kobe_shot`", "name of the registered model; two models share a store"),
@@ -55,6 +57,13 @@ ALERTS = {
     "LINK": "URL of the monitor, for the message",
 }
 """Settings of alerts, after their prefix."""
+
+DUCKDB = {
+    "MEMORY_LIMIT": ("`1GB`", "memory of DuckDB; the process needs about 0.4 GB more"),
+    "THREADS": ("the number of cores", "threads of DuckDB"),
+    "TEMPORARY_FOLDER": ("the folder of the output", "existing folder for what does not fit into memory"),
+}
+"""Default and meaning of the settings of DuckDB, after their prefix."""
 
 DEPLOYMENT = {
     "KOBE_VERSION": "tag of the images",
@@ -119,9 +128,17 @@ def render() -> str:
     """Render the page."""
     lines = [_HEAD, "## The project", "", "| variable | read by | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{name}` | {' | '.join(row)} |" for name, row in PROJECT.items()]
-    lines += ["", "## Alerts", "", "Of the status of the model ([monitoring.md](monitoring.md)).", ""]
-    lines += ["| variable | meaning |", "|---|---|"]
-    lines += [f"| `{alerts.PREFIX}{name}` | {meaning} |" for name, meaning in ALERTS.items()]
+    lines += [
+        "",
+        "## Alerts",
+        "",
+        "When they are sent: [metrics-and-alerts.md](metrics-and-alerts.md#alerts-of-the-status).",
+        "",
+    ]
+    lines += ["| variable | default | meaning |", "|---|---|---|"]
+    for name, meaning in ALERTS.items():
+        default = alerts.AlertSettings.model_fields[name.lower()].default
+        lines.append(f"| `{alerts.PREFIX}{name}` | {f'`{default}`' if default else 'none'} | {meaning} |")
     lines += [
         "",
         "## Limits of the servers",
@@ -133,26 +150,22 @@ def render() -> str:
     for limit in fields(Limits):
         unit, meaning = limit.metadata["unit"], limit.metadata["meaning"]
         lines.append(f"| `{PREFIX}{limit.name.upper()}` | {limit.default:,} {unit} | {meaning} |")
-    lines += ["", "## DuckDB", "", "Settings of the local engine ([scale.md](scale.md)).", ""]
-    lines += [f"- `{name}`" for name in duckdb_variables()]
     lines += [
         "",
-        "## Deployment",
+        "## DuckDB",
         "",
-        "In the file `.env` of `deploy` ([deployment.md](deployment.md)).",
+        "Resources of the local engine ([scale.md](scale.md)); no result depends on them.",
         "",
-        "| variable | meaning |",
-        "|---|---|",
     ]
-    lines += [f"| `{name}` | {meaning} |" for name, meaning in DEPLOYMENT.items()]
+    lines += ["| variable | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{duckdb.PREFIX}{name}` | {' | '.join(row)} |" for name, row in DUCKDB.items()]
+    lines += ["", "## Deployment", "", "In the file `.env` of `deploy` ([deployment.md](deployment.md)).", ""]
+    lines += ["| variable | default | meaning |", "|---|---|---|"]
+    defaults = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    lines += [f"| `{name}` | `{defaults[name]}` | {meaning} |" for name, meaning in DEPLOYMENT.items()]
     lines += ["", "## Other tools", "", "| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {meaning} |" for name, meaning in OTHERS.items()]
     return "\n".join(lines) + "\n"
-
-
-def duckdb_variables() -> list[str]:
-    """Names of the settings of DuckDB."""
-    return [f"{duckdb.PREFIX}{name}" for name in ("MEMORY_LIMIT", "THREADS", "TEMPORARY_FOLDER")]
 
 
 def main() -> None:

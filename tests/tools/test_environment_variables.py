@@ -2,6 +2,7 @@ import re
 import subprocess
 
 from data.paths import ROOT
+from data.storage.duckdb import DuckDBSettings
 from monitor.alerts import AlertSettings
 from tools import environment_variables
 
@@ -38,6 +39,12 @@ def test_every_variable_of_the_code_is_in_the_page() -> None:
 
 def test_every_setting_of_alerts_is_in_the_page() -> None:
     assert set(environment_variables.ALERTS) == {name.upper() for name in AlertSettings.model_fields}
+
+
+def test_the_settings_of_duckdb_are_in_the_page_with_their_defaults() -> None:
+    settings = DuckDBSettings.model_fields
+    assert set(environment_variables.DUCKDB) == {name.upper() for name in settings}
+    assert environment_variables.DUCKDB["MEMORY_LIMIT"][0] == f"`{settings['memory_limit'].default}`"
 
 
 def test_the_page_is_generated() -> None:
