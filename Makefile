@@ -86,6 +86,7 @@ lint: env ## Check style, types, and the files of the deployment and of CI
 	ruff format --check .
 	ruff check .
 	mypy
+	mypy --platform darwin --cache-dir .mypy_cache/darwin data serving monitor steps deploy
 	check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml docs/retrain.workflow.yml
 	hadolint deploy/Dockerfile

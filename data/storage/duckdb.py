@@ -21,6 +21,12 @@ PREFIX = "KOBE_DUCKDB_"
 NO_PROGRESS_BAR = "SET enable_progress_bar = false"
 """Statement for a new connection, which otherwise prints a progress bar of its own for a query of more than 2 s."""
 
+
+def _cores() -> int:
+    # macOS has no affinity of processes.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 Config = dict[str, str | bool | int | float | list[str]]
 
 
@@ -30,7 +36,7 @@ class DuckDBSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     memory_limit: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")] = "1GB"
-    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    threads: int = Field(default_factory=_cores, ge=1)
     temporary_folder: Path | None = None
 
 

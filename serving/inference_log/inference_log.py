@@ -1121,6 +1121,6 @@ def _hold(folder: Path) -> int | None:
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
+    if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     raise SystemExit(drain_spool(Path(sys.argv[1]), int(sys.argv[2])))
