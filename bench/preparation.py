@@ -7,6 +7,7 @@ its rows have no order. Another checkout of this project (``--before``) is measu
 """
 
 import argparse
+import atexit
 import gc
 import importlib
 import json
@@ -116,6 +117,7 @@ def _seconds(engine: str, raw: Path, out: Path) -> float:
 
     importlib.import_module("ibis.backends.duckdb")
     gc.freeze()  # as every command does
+    atexit.register(gc.unfreeze)
     plain = {"pandas": _prepare_with_pandas, "duckdb": _prepare_with_duckdb}
     return _timed(lambda: plain[engine](raw, out) if engine in plain else run())
 

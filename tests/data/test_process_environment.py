@@ -42,3 +42,23 @@ def test_skops_finds_the_functions_of_scipy_before_it_searches_mlflow(package: s
     script = f"import {package}, sys; print({{'scipy.special', 'mlflow'}}.intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'scipy.special'}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [
+            "-c",
+            "import ibis, duckdb; from data.cli.config import freeze_imports as freeze; freeze(); duckdb.sql('FROM x')",
+        ],
+        ["-m", "data.datasets", "propose", "missing.csv"],
+    ],
+    ids=["a process with DuckDB", "a command"],
+)
+def test_the_end_of_a_process_prints_no_objects_of_duckdb_as_leaks(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=_ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr
+    assert "leaked" not in done.stderr
