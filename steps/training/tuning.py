@@ -3,6 +3,7 @@
 The only module that needs PyCaret. It imports it late: the import takes seconds.
 """
 
+import gc
 import logging
 import os
 import warnings
@@ -463,9 +464,14 @@ def _quiet() -> Iterator[None]:
     # PyCaret and its models warn of every configuration that does not converge; the metrics show the same.
     root_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    # PyCaret collects garbage five times per model, each time through all that the libraries hold.
+    is_frozen = gc.get_freeze_count() > 0
+    gc.freeze()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        if not is_frozen:
+            gc.unfreeze()
         logging.disable(root_level)

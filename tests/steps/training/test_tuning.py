@@ -258,6 +258,19 @@ def test_every_fold_has_rows_to_compare_on_or_an_error_is_raised(train: pd.DataF
         assert np.isfinite(found.cross_validated["log_loss"]).all()
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_tuning_leaves_what_the_collector_of_garbage_spares_as_it_was(tuner: Tuner, *, is_frozen: bool) -> None:
+    if is_frozen:
+        gc.freeze()
+    else:
+        gc.unfreeze()
+    try:
+        tuner.tune("nb")
+        assert (gc.get_freeze_count() > 0) == is_frozen
+    finally:
+        gc.freeze()
+
+
 def test_pycaret_leaves_the_style_of_plots_as_it_was() -> None:
     # In a process of its own: a library is imported once.
     code = (
