@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -14,6 +15,8 @@ from mlflow.store.db import utils as mlflow_database
 from mlflow.store.model_registry import sqlalchemy_store as registry_store
 from mlflow.store.tracking import sqlalchemy_store as tracking_store
 from sklearn.pipeline import Pipeline
+from sqlalchemy import Engine
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from streamlit.components.v2 import manifest_scanner
 
 from data.simulation import synthetic
@@ -81,6 +84,28 @@ def _searches_once() -> Iterator[None]:
             (mlflow_database, "_get_latest_schema_revision"),
         ):
             patch.setattr(module, name, cache(getattr(module, name)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """SQLAlchemy compiles each statement once for all SQLite stores of a process, not once for each store.
+
+    A compiled statement is found by its dialect. Each store makes one, and all are equal here.
+    """
+    compiled: dict[Any, Any] = {}
+    create = mlflow_database.create_sqlalchemy_engine
+
+    def create_engine(uri: str) -> Engine:
+        engine: Engine = create(uri)
+        if isinstance(engine.dialect, SQLiteDialect_pysqlite):
+            engine.update_execution_options(compiled_cache=compiled)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLiteDialect_pysqlite, "__eq__", lambda one, other: type(one) is type(other))
+        patch.setattr(SQLiteDialect_pysqlite, "__hash__", lambda one: hash(type(one)))
+        patch.setattr(mlflow_database, "create_sqlalchemy_engine", create_engine)
         yield
 
 

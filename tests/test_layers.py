@@ -1,4 +1,5 @@
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ ORDER = """
 PLACE = {name: place for place, name in enumerate(ORDER.split())}
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Full names of everything that a module imports: of modules, or of what is in them."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -36,7 +38,7 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def package(name: str) -> str:
