@@ -93,7 +93,7 @@ def parse_args(config_class: type[Config], arguments: Sequence[str]) -> Config:
     try:
         return CliApp.run(config_class, cli_args=list(arguments))
     except ValidationError as error:
-        problems = error.errors()
+        problems = error.errors(include_context=False)
     except SettingsError as error:
         problems = []
         console.error(f"{_program()}:", error)
