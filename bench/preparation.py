@@ -14,18 +14,18 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import psutil
-from rich.table import Table
 from sklearn.model_selection import train_test_split
 
-from bench.processes import measure_command, python_of
+from bench.processes import Trial, measure_command, measure_in_turns, print_trials, python_of
 from data.acquisition.raw_tables import DEV_FILE, FILES, PROD_FILE, write_split
-from data.cli.console import console, info
+from data.cli.console import info
 from data.cli.progress import progress_bar
 from data.engines.choice import open_engine
 from data.paths import ROOT
@@ -37,7 +37,10 @@ from data.storage.duckdb import duckdb_config
 
 _MILLION = 1_000_000
 _PANDAS_BYTES = 900
-_ENGINES = ("pandas", "duckdb", "local", "spark")
+ENGINES = ("pandas", "duckdb", "local", "spark")
+"""Engines of the preparation."""
+MAX_REPEATED = 10_000_000
+"""Number of rows up to which measurements are repeated."""
 _BEFORE = """
 import json, sys, time
 from pathlib import Path
@@ -62,36 +65,63 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", default="1,10", help="sizes of both raw tables together, in millions of rows")
-    parser.add_argument("--engines", default=",".join(_ENGINES), help=f"some of {', '.join(_ENGINES)}")
+    parser.add_argument("--engines", default=",".join(ENGINES), help=f"some of {', '.join(ENGINES)}")
     parser.add_argument(
         "--before", type=Path, help="another checkout, whose local engine is measured too, in its .venv if it has one"
     )
     parser.add_argument("--folder", type=Path, help="folder that keeps the raw tables; by default a temporary folder")
-    parser.add_argument("--repeats", type=int, default=1, help="measurements of each; the fastest is printed")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="measurements of each, up to 10 million rows; the fastest counts"
+    )
     parser.add_argument("--one", nargs=3, metavar=("ENGINE", "RAW", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         sys.stdout.write(json.dumps(_seconds(options.one[0], Path(options.one[1]), Path(options.one[2]))) + "\n")
         return
-    engines = options.engines.split(",")
-    if unknown := set(engines) - set(_ENGINES):
-        parser.error(f"expected engines of {', '.join(_ENGINES)}; found {', '.join(sorted(unknown))}")
-    commands = {engine: ([sys.executable, "-m", "bench.preparation", "--one", engine], ROOT) for engine in engines}
-    if options.before:
-        commands = {"before": ([python_of(options.before), "-c", _BEFORE], options.before), **commands}
-    table = Table("engine", "rows", "rows/s", "seconds", "peak memory, MiB")
+    sizes = [round(float(size) * _MILLION) for size in options.millions.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
-        for size in options.millions.split(","):
-            rows = round(float(size) * _MILLION)
-            raw = _raw_tables((options.folder or Path(scratch)) / size, rows)
-            for name, (command, folder) in commands.items():
-                if name == "pandas" and rows * _PANDAS_BYTES > psutil.virtual_memory().available:
-                    info("Skipped", f"pandas, {rows:,} rows: it needs about {rows * _PANDAS_BYTES / 2**30:.0f} GiB")
-                    continue
-                info("Measuring", f"{name}, {rows:,} rows")
-                seconds, mebibytes = min(_measure(command, folder, raw) for _ in range(options.repeats))
-                table.add_row(name, f"{rows:,}", f"{rows / seconds:,.0f}", f"{seconds:.2f}", f"{mebibytes:,.0f}")
-    console.print(table)
+        folder = options.folder or Path(scratch)
+        print_trials(
+            measure_all(
+                sizes, options.engines.split(","), folder, options.repeats, options.before and options.before.resolve()
+            )
+        )
+
+
+def measure_all(
+    sizes: Sequence[int], engines: Sequence[str], folder: Path, repeats: int, before: Path | None
+) -> dict[tuple[str, int], Trial]:
+    """Measure the preparation by engines.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Rows of both raw tables together.
+    engines : sequence of str
+        Some of ``ENGINES``.
+    folder : pathlib.Path
+        Folder that keeps the raw tables.
+    repeats : int
+        Measurements of each, in turns, up to ``MAX_REPEATED`` rows; the fastest counts.
+    before : pathlib.Path, optional
+        Another checkout, whose local engine is measured too.
+    """
+    if unknown := set(engines) - set(ENGINES):
+        message = f"expected engines of {', '.join(ENGINES)}; found {', '.join(sorted(unknown))}"
+        raise SystemExit(message)
+    commands = {engine: ([sys.executable, "-m", "bench.preparation", "--one", engine], ROOT) for engine in engines}
+    if before:
+        commands = {"before": ([python_of(before), "-c", _BEFORE], before), **commands}
+    found: dict[tuple[str, int], Trial] = {}
+    for rows in sizes:
+        raw = _raw_tables(folder / f"raw-{rows}", rows)
+        measures = {f"preparation, {name}": partial(_measure, *each, raw, rows) for name, each in commands.items()}
+        if "pandas" in commands and rows * _PANDAS_BYTES > psutil.virtual_memory().available:
+            del measures["preparation, pandas"]
+            info("Skipped", f"pandas, {rows:,} rows: it needs about {rows * _PANDAS_BYTES / 2**30:.0f} GiB")
+        trials = measure_in_turns(measures, rows, repeats if rows <= MAX_REPEATED else 1)
+        found |= {(name, rows): trial for name, trial in trials.items()}
+    return found
 
 
 def _raw_tables(folder: Path, rows: int) -> Path:
@@ -103,11 +133,10 @@ def _raw_tables(folder: Path, rows: int) -> Path:
     return folder
 
 
-def _measure(command: list[str], folder: Path, raw: Path) -> tuple[float, float]:
-    """Seconds, and peak memory in MiB."""
+def _measure(command: list[str], folder: Path, raw: Path, rows: int) -> Trial:
     with tempfile.TemporaryDirectory(dir=raw) as out:
         usage = measure_command([*command, str(raw), out], folder)
-    return float(usage.output.splitlines()[-1]), usage.tree_mebibytes
+    return Trial(rows, float(usage.output.splitlines()[-1]), usage.seconds, usage.tree_mebibytes)
 
 
 def _seconds(engine: str, raw: Path, out: Path) -> float:
@@ -129,25 +158,25 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def _prepare_with_pandas(raw: Path, out: Path) -> None:
-    names = {name: RAW_COLUMN_NAMES.get(name, name) for name in FEATURES}
+    names = [RAW_COLUMN_NAMES.get(name, name) for name in FEATURES]
     tables = {file: pd.read_parquet(raw / file) for file in FILES}
     for table in tables.values():
-        for column in COLUMN.values():
-            if column.name in table and column.minimum is not None:
-                values = table[column.name].dropna()
+        for name, column in COLUMN.items():
+            if name in table and column.minimum is not None:
+                values = table[name].dropna()
                 if not values.between(column.minimum, column.maximum or 0).all():
-                    message = f"{column.name}: values out of range"
+                    message = f"{name}: values out of range"
                     raise SystemExit(message)
     if pd.concat([table[SHOT_ID] for table in tables.values()]).duplicated().any():
         message = "duplicate shot_id"
         raise SystemExit(message)
-    dev = tables[DEV_FILE].dropna(subset=[*names.values(), TARGET])
+    dev = tables[DEV_FILE].dropna(subset=[*names, TARGET])
     train, test = train_test_split(dev, test_size=0.2, random_state=42, stratify=dev[TARGET])
-    columns = [*names.values(), TARGET]
+    columns = [*names, TARGET]
     for name, part in (("data_filtered", dev), ("base_train", train), ("base_test", test)):
         part[columns].astype("float64").to_parquet(out / f"{name}.parquet", index=False)
         part[[SHOT_ID]].to_parquet(out / f"{name}_ids.parquet", index=False)
-    prod = tables[PROD_FILE].dropna(subset=[*names.values()])
+    prod = tables[PROD_FILE].dropna(subset=[*names])
     prod[[SHOT_ID, GAME_DATE, *columns]].to_parquet(out / "base_prod.parquet", index=False)
 
 
@@ -156,8 +185,8 @@ def _prepare_with_duckdb(raw: Path, out: Path) -> None:
     dev, prod = (f"read_parquet('{raw / file}{'/*' * (raw / file).is_dir()}')" for file in FILES)
     with duckdb_config(out) as config, duckdb.connect(config=config) as opened:
         ranges = [
-            f'"{column.name}" NOT BETWEEN {column.minimum} AND {column.maximum}'
-            for column in COLUMN.values()
+            f'"{name}" NOT BETWEEN {column.minimum} AND {column.maximum}'
+            for name, column in COLUMN.items()
             if column.minimum is not None and column.maximum is not None
         ]
         for table in (dev, prod):

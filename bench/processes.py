@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from rich.table import Table
 
+from data.cli.console import console, error, info
 from data.paths import ROOT
 
 _SAMPLE_SECONDS = 0.1
@@ -40,14 +42,71 @@ class CommandUsage:
     output: str
 
 
-def copy_project(target: Path) -> Path:
-    """Copy the tracked files of this project to a folder."""
+@dataclass(frozen=True)
+class Trial:
+    """Duration and memory of an engine on a table.
+
+    Attributes
+    ----------
+    rows : int
+    seconds : float
+        Seconds of the work, without the start of Python, imports and loading the model.
+    command_seconds : float
+        Seconds of the command, from its start to its exit.
+    mebibytes : float
+        Peak memory of all its processes, with shared pages counted once; for a cluster, plus the peak of the workers
+        and their executors.
+    """
+
+    rows: int
+    seconds: float
+    command_seconds: float
+    mebibytes: float
+
+
+def measure_in_turns(measures: Mapping[str, Callable[[], Trial]], rows: int, repeats: int) -> dict[str, Trial]:
+    """Measure each in turns.
+
+    Returns
+    -------
+    dict of str to Trial
+        The fastest of each by name. One that fails is reported and left out.
+    """
+    found: dict[str, Trial] = {}
+    for _ in range(repeats):
+        for name, measure in measures.items():
+            info("Measuring", f"{name}, {rows:,} rows")
+            try:
+                trial = measure()
+            except SystemExit as failure:
+                error(f"{name}, {rows:,} rows:", failure)
+                continue
+            info("  ", f"{trial.rows / trial.seconds:,.0f} rows/s, {trial.mebibytes:,.0f} MiB", style="")
+            found[name] = min(trial, found.get(name, trial), key=lambda each: each.seconds)
+    return found
+
+
+def print_trials(trials: Mapping[tuple[str, int], Trial]) -> None:
+    """Print the trials of each engine by the number of rows."""
+    table = Table("engine", "rows", "rows/s", "seconds", "whole command, s", "peak memory, MiB")
+    names = dict.fromkeys(name for name, _ in trials)
+    for name, size in sorted(trials, key=lambda each: (list(names).index(each[0]), each[1])):
+        trial = trials[name, size]
+        table.add_row(
+            name, f"{size:,}", f"{size / trial.seconds:,.0f}", f"{trial.seconds:.2f}",
+            f"{trial.command_seconds:.1f}", f"{trial.mebibytes:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def copy_project(target: Path, source: Path = ROOT) -> Path:
+    """Copy the tracked files of a checkout, by default of this project, to a folder."""
     tracked = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
+        ["git", "-C", str(source), "ls-files", "-z"], capture_output=True, text=True, check=True
     ).stdout
     for name in filter(None, tracked.split("\0")):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, target / name)
+        shutil.copyfile(source / name, target / name)
     return target
 
 

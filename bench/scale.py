@@ -1,9 +1,11 @@
-"""Throughput and peak memory of ``aplicacao`` on tables of any size: ``make bench-scale``.
+"""Throughput and peak memory of ``preparacao`` and ``aplicacao`` on tables of any size: ``make bench-scale``.
 
-One champion is trained in a fresh copy of the project. Each engine then scores the same tables of synthetic shots with
-the user's command, one at a time: read, validate, predict, write. The seconds are from the opening of the table to the
-final output, as the step logs them; they exclude the start of Python, imports and the loading of the model. Plain
-pandas reads the whole table, validates the ranges, predicts with the same model and writes.
+The preparation is measured as in `bench.preparation`. For the scoring, one champion is trained in a fresh copy of the
+project. Each engine then scores the same tables of synthetic shots with the user's command, one at a time: read,
+validate, predict, write. The seconds are from the opening of the table to the final output, as the step logs them; they
+exclude the start of Python, imports and the loading of the model. Plain pandas reads the whole table, validates the
+ranges, predicts with the same model and writes. Another checkout of this project (``--before``) trains a champion of
+its own, and is measured in turns with this one. A measurement that fails is reported, and the others go on.
 """
 
 import argparse
@@ -17,7 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,12 +30,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
-from rich.table import Table
 
+from bench import preparation
 from bench.cluster import Cluster, cluster
-from bench.processes import copy_project, measure_command
-from data.cli.console import console, info
+from bench.processes import Trial, copy_project, measure_command, measure_in_turns, print_trials, python_of
+from data.cli.console import info
 from data.cli.progress import progress_bar
+from data.paths import ROOT
 from data.schema import FEATURES, GAME_DATE, RAW_COLUMN_NAMES, SHOT_ID, TARGET, feature_column
 from data.simulation import synthetic
 from data.storage.files import atomic_write, remove_path
@@ -41,29 +45,16 @@ from serving.model import model_files
 _MILLION = 1_000_000
 _PART_BLOCKS = 16
 _ENGINES = ("pandas", "batch", "local[1]", "local[2]", "cluster")
+_PANDAS_BYTES = 350
+_COMPARED = (
+    ("preparation, local", "preparation, before"),
+    ("preparation, local", "preparation, pandas"),
+    ("preparation, local", "preparation, duckdb"),
+    ("scoring, batch", "scoring, before"),
+    ("scoring, batch", "scoring, pandas"),
+    ("scoring, local[2]", "scoring, local[1]"),
+)
 _COLUMNS = [SHOT_ID, GAME_DATE, *(RAW_COLUMN_NAMES.get(name, name) for name in FEATURES), TARGET]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Duration and memory of an engine on a table.
-
-    Attributes
-    ----------
-    rows : int
-    seconds : float
-        Seconds from the opening of the table to the final output.
-    command_seconds : float
-        Seconds of the command, from its start to its exit.
-    mebibytes : float
-        Peak memory of all its processes, with shared pages counted once; for a cluster, plus the peak of the workers
-        and their executors.
-    """
-
-    rows: int
-    seconds: float
-    command_seconds: float
-    mebibytes: float
 
 
 def main() -> None:
@@ -74,32 +65,54 @@ def main() -> None:
     parser.add_argument("--models", default="lr,dt", help="candidate models of the training, as in treinamento")
     parser.add_argument("--source", default="auto", help="source of the raw files of the training, as in aquisicao")
     parser.add_argument("--folder", type=Path, help="folder that keeps the tables; by default a temporary folder")
+    parser.add_argument(
+        "--preparation", default="pandas,duckdb,local", help=f"some of {', '.join(preparation.ENGINES)}, or empty"
+    )
+    parser.add_argument("--before", type=Path, help="another checkout, measured too, in its .venv if it has one")
+    parser.add_argument("--repeats", type=int, default=1, help="measurements of each, up to 10 million rows")
     parser.add_argument("--pandas", nargs=3, metavar=("TABLE", "OUT", "MODEL"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.pandas:
         score_with_pandas(Path(options.pandas[0]), Path(options.pandas[1]), options.pandas[2])
         return
     sizes = [round(float(size) * _MILLION) for size in options.millions.split(",")]
-    engines = options.engines.split(",")
+    engines, prepared = options.engines.split(","), list(filter(None, options.preparation.split(",")))
     if unknown := set(engines) - set(_ENGINES):
         parser.error(f"expected engines of {', '.join(_ENGINES)}; found {', '.join(sorted(unknown))}")
+    before = options.before.resolve() if options.before else None
     source = str(Path(options.source).resolve()) if Path(options.source).exists() else options.source
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch) / "tables").resolve()
+        trials = preparation.measure_all(sizes, prepared, folder, options.repeats, before) if prepared else {}
         tables = create_tables(folder, sizes)
-        project = copy_project(Path(scratch) / "project")
-        info("Training", f"a champion of {options.models}")
         training = ["--source", source, "--models", options.models]
-        measure_command([sys.executable, "-m", "steps.main", *training], project, _environment())
-        found: dict[tuple[str, int], Trial] = {}
-        for size in sizes:
-            for engine in engines:
-                info("Measuring", f"{engine}, {size:,} rows")
-                trial = _measure(engine, tables[size], size, project, Path(scratch))
-                if trial:
-                    found[engine, size] = trial
-                    info("  ", f"{trial.rows / trial.seconds:,.0f} rows/s, {trial.mebibytes:,.0f} MiB", style="")
-    _print(found, engines, sizes)
+        projects = {engine: (sys.executable, _trained(Path(scratch) / "project", ROOT, training)) for engine in engines}
+        if before:
+            project = _trained(Path(scratch) / "before", before, training)
+            projects = {"before": (python_of(before), project), **projects}
+        for rows in sizes:
+            needed = rows * _PANDAS_BYTES
+            measures = {
+                f"scoring, {engine}": partial(_measure, engine, tables[rows], rows, *each, Path(scratch))
+                for engine, each in projects.items()
+            }
+            if "pandas" in engines and needed > psutil.virtual_memory().available:
+                del measures["scoring, pandas"]
+                info("Skipped", f"pandas, {rows:,} rows: it needs about {needed / 2**30:.0f} GiB")
+            found = measure_in_turns(measures, rows, options.repeats if rows <= preparation.MAX_REPEATED else 1)
+            trials |= {(name, rows): trial for name, trial in found.items()}
+    print_trials(trials)
+    _print_ratios(trials, sizes)
+
+
+def _trained(folder: Path, checkout: Path, training: Sequence[str]) -> Path:
+    """A copy of a checkout with a champion."""
+    if not folder.exists():
+        info("Training", f"a champion of {checkout}")
+        copy_project(folder, checkout)
+        python = python_of(checkout)
+        measure_command([python, "-m", "steps.main", *training], folder, _environment(python))
+    return folder
 
 
 def create_tables(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
@@ -169,27 +182,23 @@ def score_with_pandas(table: Path, out: Path, model: str) -> None:
     sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "rows": len(shots)}) + "\n")
 
 
-def _measure(engine: str, table: Path, rows: int, project: Path, scratch: Path) -> Trial | None:
+def _measure(engine: str, table: Path, rows: int, python: str, project: Path, scratch: Path) -> Trial:  # noqa: PLR0913, PLR0917 what is measured, on what
     out = scratch / "out.parquet"
     remove_path(out)
     if engine == "pandas":
-        needed = rows * 350
-        if needed > psutil.virtual_memory().available:
-            info("  ", f"skipped: it needs about {needed / 2**30:.0f} GiB of memory", style="yellow")
-            return None
         return _measure_pandas(table, out, rows, project)
-    command = [sys.executable, "-m", "steps.aplicacao", "--table", str(table), "--out", str(out)]
-    if engine == "batch":
+    command = [python, "-m", "steps.aplicacao", "--table", str(table), "--out", str(out)]
+    if engine in {"batch", "before"}:
         return _measure_step([*command, "--mode", "batch"], rows, project)
     if engine != "cluster":
         return _measure_step([*command, "--engine", "spark", "--master", engine], rows, project)
     with cluster(Path(tempfile.mkdtemp(dir=scratch))) as found, _peak_of(found) as peak:
         trial = _measure_step([*command, "--engine", "spark", "--master", found.master], rows, project)
-    return Trial(trial.rows, trial.seconds, trial.command_seconds, trial.mebibytes + peak[0])
+    return replace(trial, mebibytes=trial.mebibytes + peak[0])
 
 
 def _measure_step(command: Sequence[str], rows: int, project: Path) -> Trial:
-    usage = measure_command(command, project, _environment())
+    usage = measure_command(command, project, _environment(command[0]))
     client = MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     run = client.search_runs(experiments, "attributes.run_name = 'PipelineAplicacao'", max_results=1)[0]
@@ -201,7 +210,7 @@ def _measure_step(command: Sequence[str], rows: int, project: Path) -> Trial:
 
 def _measure_pandas(table: Path, out: Path, rows: int, project: Path) -> Trial:
     arguments = ["--pandas", str(table), str(out), "models:/kobe_shot@champion"]
-    usage = measure_command([sys.executable, "-m", "bench.scale", *arguments], project, _environment())
+    usage = measure_command([sys.executable, "-m", "bench.scale", *arguments], project, _environment(sys.executable))
     return Trial(rows, json.loads(usage.output)["seconds"], usage.seconds, usage.tree_mebibytes)
 
 
@@ -229,26 +238,22 @@ def _peak_of(found: Cluster) -> Iterator[list[float]]:
         sampler.join()
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+def _environment(python: str) -> dict[str, str]:
+    """Environment variables with the commands of a Python's environment first."""
+    return os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
+    }
 
 
-def _print(found: dict[tuple[str, int], Trial], engines: Sequence[str], sizes: Sequence[int]) -> None:
-    table = Table("engine", "rows", "rows/s", "seconds", "whole command, s", "peak memory, MiB")
-    for engine in engines:
-        for size in sizes:
-            if trial := found.get((engine, size)):
-                table.add_row(
-                    engine, f"{size:,}", f"{size / trial.seconds:,.0f}", f"{trial.seconds:.1f}",
-                    f"{trial.command_seconds:.1f}", f"{trial.mebibytes:,.0f}",
-                )  # fmt: skip
-    console.print(table)
+def _print_ratios(trials: dict[tuple[str, int], Trial], sizes: Sequence[int]) -> None:
     for size in sizes:
-        _compare(found, ("batch", size), ("pandas", size), "local batch vs. plain pandas")
-        _compare(found, ("local[2]", size), ("local[1]", size), "Spark local[2] vs. local[1]")
-    for engine in engines:
+        for one, other in _COMPARED:
+            _compare(trials, (one, size), (other, size), f"{one} vs. {other}")
+    for engine in dict.fromkeys(name for name, _ in trials):
         for small, large in pairwise(sizes):
-            _compare(found, (engine, large), (engine, small), f"{engine}: 1 is linear")
+            _compare(trials, (engine, large), (engine, small), f"{engine}: 1 is linear")
 
 
 def _compare(found: dict[tuple[str, int], Trial], first: tuple[str, int], second: tuple[str, int], name: str) -> None:
