@@ -171,7 +171,7 @@ def score_with_pandas(table: Path, out: Path, model: str) -> None:
     for name in FEATURES:
         column, values = feature_column(name), shots[name]
         wrong = ~values.between(column.minimum or 0, column.maximum or 0)
-        if column.kind == "integer":
+        if column.kind != "float":
             wrong |= values % 1 != 0
         if wrong.any():
             message = f"{name}: {int(wrong.sum())} values out of range"

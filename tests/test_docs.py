@@ -9,8 +9,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from data.datasets import default
 from data.paths import ROOT
-from data.schema import COLUMNS
 from monitor.health.checks import ALL_CHECKS
 from tests.pages import PAGES, Page
 from tests.shell_commands import PACKAGES, check, commands
@@ -142,9 +142,9 @@ def test_every_entry_point_is_described() -> None:
 
 def test_every_column_that_a_table_needs_is_described_as_the_schema_does() -> None:
     text = parameters.PAGE.read_text()
-    for column in COLUMNS:
-        row = f"| `{column.name}` | {column.meaning} | {column.constraint_text} | {column.unit} |"
-        assert (row in text) == column.required
+    for column in default().columns:
+        row = f"| `{column.raw_name}` | {column.description} | {column.constraint_text} | {column.unit} |"
+        assert (row in text) == (column in default().required)
 
 
 def test_every_check_is_described_with_what_to_do() -> None:

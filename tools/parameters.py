@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings.sources.types import _CliPositionalArg
 
 from data.cli.config import CommandConfig
+from data.datasets import default
 from data.paths import ROOT
-from data.schema import COLUMNS
 from steps.training.tuning import BEST, MODEL_NAMES
 
 PAGE, PROJECT = ROOT / "docs" / "parameters.md", ROOT / "MLproject"
@@ -96,7 +96,7 @@ def render() -> str:
         f"`models` takes `{BEST}`, which is the winner of PyCaret's `compare_models`, and {known}.\n",
     ]
     parts += ["## Columns of a source\n", _COLUMNS, "| column | meaning | values | unit |", "|---|---|---|---|"]
-    parts += [f"| `{it.name}` | {it.meaning} | {it.constraint_text} | {it.unit} |" for it in COLUMNS if it.required]
+    parts += [f"| `{it.raw_name}` | {it.description} | {it.constraint_text} | {it.unit} |" for it in default().required]
     parts += ["", "## Other commands\n"]
     for module in COMMANDS:
         config = config_of(module)

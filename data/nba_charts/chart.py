@@ -39,20 +39,20 @@ from data.nba_charts.column_mapping import (
 from data.schema import COLUMN, THREE_POINTS, TWO_POINTS
 from data.simulation.synthetic import SIMULATION
 from data.storage.content import content_of
+from data.storage.dataset_reader import DatasetReader
 from data.storage.files import FOLDERS, atomic_write, display_path, translate_disk_full
 from data.storage.locations import is_url, local_table, validate_location
 from data.storage.output_paths import ensure_writable, paths_overlap
-from data.storage.shot_reader import ShotReader
 from data.storage.staging import staging
 from data.storage.tables import ATTRIBUTES, TableReader, TableWriter, table_writer
 
-_TYPES = {"integer": pa.int64(), "double": pa.float64(), "string": pa.string()}
+_TYPES = {"integer": pa.int64(), "boolean": pa.int64(), "float": pa.float64()}
 _SEPARATORS = re.compile(r"[\s\-]+")
 _SUFFIXES = tuple(suffix for suffixes in FOLDERS.values() for suffix in suffixes)
 _READ_COLUMNS = {"GRID_TYPE", *(name for column in MAPPING for name in column.chart)}
 
 
-class _ChartReader(ShotReader):
+class _ChartReader(DatasetReader):
     """A table with the names of stats.nba.com, in capitals."""
 
     def _names(self, names: list[str]) -> list[str]:
@@ -240,7 +240,11 @@ def convert_charts(files: Sequence[Path], out: Path) -> ConversionResult:
 
 
 def _schema(columns: set[str], simulation: str) -> pa.Schema:
-    fields = [(column.name, _TYPES[COLUMN[column.name].kind]) for column in MAPPING if columns.issuperset(column.chart)]
+    fields = [
+        (column.name, _TYPES.get(COLUMN[column.name].kind, pa.string()))
+        for column in MAPPING
+        if columns.issuperset(column.chart)
+    ]
     return pa.schema(fields, {ATTRIBUTES: json.dumps({SIMULATION: simulation})} if simulation else None)
 
 

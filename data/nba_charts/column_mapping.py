@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from data import court
+from data.datasets import default
 from data.errors import SchemaError
 from data.schema import COLUMN, SHOT_ID
 
@@ -44,7 +45,7 @@ class ColumnMapping:
     @property
     def needed(self) -> bool:
         """Whether a chart without the source columns cannot be converted."""
-        return self.name == "shot_type" or COLUMN[self.name].required
+        return self.name == "shot_type" or COLUMN[self.name] in default().required
 
 
 MAPPING: tuple[ColumnMapping, ...] = (

@@ -1,6 +1,6 @@
 """Reading and writing of tables of any size on disk, in chunks.
 
-`TableReader` reads every table, those that a person hands in through `data.storage.shot_reader.ShotReader`.
+`TableReader` reads every table, those that a person hands in through `data.storage.dataset_reader.DatasetReader`.
 `table_writer` writes a Parquet file, a CSV file, or a folder of Parquet files.
 """
 

@@ -21,9 +21,9 @@ from data.datasets import current, worded
 from data.errors import TableError
 from data.preparation.manifest import FILTERED, PROD, TEST, prepared_path
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
+from data.storage.dataset_reader import DatasetReader
 from data.storage.locations import local_table
 from data.storage.scratch import scratch
-from data.storage.shot_reader import ShotReader
 from data.storage.tables import TableReader
 from monitor.metrics.binary import evaluate
 from serving.batch.local import labels_of
@@ -303,7 +303,7 @@ def read_shots(name: str, content: bytes) -> UploadedTable:
             return _shots_of(open_shots(path, name=name))
 
 
-def _shots_of(reader: ShotReader, max_rows: int | None = None) -> UploadedTable:
+def _shots_of(reader: DatasetReader, max_rows: int | None = None) -> UploadedTable:
     name = reader.name
     chunk = reader.table() if max_rows is None else reader.sampled_table(max_rows)
     if not len(chunk):

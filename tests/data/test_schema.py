@@ -1,11 +1,11 @@
 import pandas as pd
 
-from data.schema import COLUMNS, FEATURES, feature_column
+from data.schema import COLUMN, FEATURES, feature_column
 
 
 def test_the_25_columns_have_the_order_of_the_public_files(real_raw: dict[str, pd.DataFrame]) -> None:
     for table in real_raw.values():
-        assert [column.name for column in COLUMNS] == list(table.columns)
+        assert list(COLUMN) == list(table.columns)
 
 
 def test_every_feature_has_a_range_and_a_meaning() -> None:
@@ -13,4 +13,4 @@ def test_every_feature_has_a_range_and_a_meaning() -> None:
         column = feature_column(name)
         assert column.minimum is not None
         assert column.maximum is not None
-        assert column.meaning
+        assert column.description

@@ -4,7 +4,7 @@ import pytest
 
 from data.datasets import default
 from data.errors import SchemaError
-from data.schema import COLUMN, COLUMNS
+from data.schema import COLUMN
 from data.validation import rejection_reason
 from tests.raw import check_raw, reasons_of
 
@@ -19,11 +19,11 @@ def test_integers_may_be_stored_as_doubles(shots: pd.DataFrame) -> None:
 
 
 def test_optional_columns_may_be_missing(shots: pd.DataFrame) -> None:
-    needed = [column.name for column in COLUMNS if column.required]
+    needed = [column.raw_name for column in default().required]
     check_raw(shots[needed], "shots")
 
 
-@pytest.mark.parametrize("column", [column.name for column in COLUMNS if column.required])
+@pytest.mark.parametrize("column", [column.raw_name for column in default().required])
 def test_a_missing_column_is_named(shots: pd.DataFrame, column: str) -> None:
     with pytest.raises(SchemaError, match=rf"shots\.parquet: column {column} missing.*found"):
         check_raw(shots.drop(columns=column), "shots.parquet")

@@ -14,7 +14,7 @@ from data.nba_charts.chart import ConversionResult, ShotChartConfig
 from data.nba_charts.column_mapping import EXCLUDED_GAME_TYPES, MAPPING, REQUIRED_COLUMNS
 from data.nba_charts.simulated import SyntheticChartConfig, as_chart
 from data.paths import ROOT
-from data.schema import COLUMNS, THREE_POINTS
+from data.schema import COLUMN, THREE_POINTS
 from data.simulation import synthetic
 from data.simulation.players import GUARD
 from tests.raw import assert_same, check_raw
@@ -351,8 +351,8 @@ def test_the_page_lists_the_mapping_the_ranges_and_the_game_types_of_the_code() 
     assert f"needs {', '.join(f'`{name}`' for name in REQUIRED_COLUMNS)}" in " ".join(PAGE.split())
     ranges = PAGE.partition("## Ranges")[2]
     chart_name = {column.name: column.chart[0] for column in MAPPING if column.how == "unchanged"}
-    for shot in COLUMNS:
-        if shot.name in chart_name and (shot.minimum is not None or shot.choices):
-            assert f"| `{chart_name[shot.name]}` | {shot.meaning} | {shot.constraint_text} | {shot.unit} |" in ranges
+    for name, shot in COLUMN.items():
+        if name in chart_name and (shot.minimum is not None or shot.categories):
+            assert f"| `{chart_name[name]}` | {shot.description} | {shot.constraint_text} | {shot.unit} |" in ranges
     for kind, name in EXCLUDED_GAME_TYPES.items():
         assert f"| `00{kind}` | {name} | excluded |" in PAGE

@@ -23,8 +23,8 @@ from data.acquisition.provenance import read_provenance
 from data.errors import KobeShotError, TableError
 from data.paths import ROOT
 from data.storage import locations
+from data.storage.dataset_reader import DatasetReader
 from data.storage.locations import local_table, validate_location
-from data.storage.shot_reader import ShotReader
 from data.storage.tables import TableReader
 from tests.project import free_port, wait_until
 
@@ -276,7 +276,7 @@ def test_any_name_of_a_table_is_a_name(name: str, tmp_path: Path, shots: pd.Data
         shots.head(5).to_sql("shots", connection, index=False)
         shots.head(7).to_sql(name, connection, index=False)
     with local_table(f"{tmp_path}/shots.db?table={name}") as path:
-        assert len(ShotReader(path).whole()) == 7
+        assert len(DatasetReader(path).whole()) == 7
     with pytest.raises(KobeShotError, match="shots"), local_table(f"{tmp_path}/shots.db?table=x"):
         pass
 

@@ -280,7 +280,7 @@ def test_every_shot_inside_the_schema_gets_a_probability(model: PyFuncModel, dat
         column = feature_column(name)
         assert column.minimum is not None
         assert column.maximum is not None
-        if column.kind == "integer":
+        if column.kind != "float":
             values[name] = float(data.draw(st.integers(int(column.minimum), int(column.maximum))))
         else:
             values[name] = data.draw(st.floats(column.minimum, column.maximum))
