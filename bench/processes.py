@@ -70,7 +70,7 @@ def measure_in_turns(measures: Mapping[str, Callable[[], Trial]], rows: int, rep
     Returns
     -------
     dict of str to Trial
-        The fastest of each by name. One that fails is reported and left out.
+        The fastest of each by name. One that fails is reported and excluded.
     """
     found: dict[str, Trial] = {}
     for _ in range(repeats):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.datasets import Column, Dataset, current
 from data.schema import (
@@ -29,6 +31,8 @@ ADDED_COLUMNS = (PREDICTION, PROBABILITY, MODEL_VERSION, IN_TRAINING, FORMER_IN_
 """Columns of a scored table and of its rejects that the input's own do not replace."""
 
 _INTEGERS_END = 2.0**63
+_FIRST_DAY = date.min.toordinal() - date(1970, 1, 1).toordinal()
+"""Arrow also reads the year 0."""
 _MAX_REASONS_SHOWN = 5
 
 
@@ -170,10 +174,21 @@ def time_problems_of(piece: pa.Table, dataset: Dataset) -> dict[int, str]:
     names = [name for name in (time.name, time.raw_name) if name in piece.column_names] if time else []
     if not time or time.kind != "date" or not names:
         return {}
+    if _are_days(piece.column(names[0])):
+        return {}
     cells = piece.column(names[0]).combine_chunks().dictionary_encode()
     wrong = [place for place, text in enumerate(cells.dictionary.to_pylist()) if not is_date(text)]
     rows = np.flatnonzero(np.isin(cells.indices.fill_null(-1), wrong)).tolist()
     return {row: rejection_reason(time, cells[row].as_py()) for row in rows}
+
+
+def _are_days(cells: pa.ChunkedArray) -> bool:
+    """Whether each cell is a day for `is_date`, or null, read by Arrow without the interpreter."""
+    try:
+        first = pc.min(cells.cast(pa.date32()).cast(pa.int32())).as_py()
+    except pa.ArrowException:
+        return False
+    return first is None or first >= _FIRST_DAY
 
 
 def problems_of(values: Cells, dataset: Dataset | None = None) -> dict[int, str]:

@@ -106,14 +106,16 @@ class _Rows:
     def _try(self, rows: Integers) -> RejectedRowsError | None:
         """Score rows; the error if the scorer rejects them."""
         values, ids, request_id = self._values, self._ids, self._request_id
+        places: slice | Integers = slice(None)
         if len(rows) < len(values):
+            places = rows
             values, ids = values[rows], None if ids is None else ids[rows]
             request_id += f"-{rows[0]}-{len(rows)}" if request_id else ""
         try:
             label, probability, version = self._scorer.score(values, shot_id=ids, request_id=request_id)
         except RejectedRowsError as error:
             return error
-        self._label[rows], self._probability[rows], self._version[rows] = label, probability, version or 0
+        self._label[places], self._probability[places], self._version[places] = label, probability, version or 0
         return None
 
     def _halve(self, rows: Integers) -> None:

@@ -12,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.exceptions import MlflowException
 
+from data.datasets import default
 from data.errors import KobeShotError, TableError
 from data.schema import FEATURES, IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY, SHOT_ID, TARGET
 from data.storage.files import DiskFullError
 from data.storage.tables import TableReader
+from data.validation import is_date
 from monitor.store.labels import is_among
 from serving.batch.local import BatchJob, BatchResult, LocalScorer, score_table
 from serving.client.endpoint import Predictions, RejectedRowsError, ScoringError
-from serving.shot_tables import problems_of
+from serving.shot_tables import problems_of, time_problems_of
 
 Floats = npt.NDArray[np.float64]
 ROWS = 5_000
@@ -425,3 +427,19 @@ def test_a_table_without_a_feature_is_refused_before_anything_is_done(tmp_path: 
     shots().drop(columns=FEATURES[0]).to_parquet(tmp_path / "less.parquet", index=False)
     with pytest.raises(KobeShotError, match="missing: lat"):
         score(tmp_path / "less.parquet", tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2013-10-29", "0001-01-01", "9999-12-31", "2013-10-29 19:30"),
+        *("0000-12-31", "2013-02-30", "2013-1-02", "20131029", "2013-10-29T", " 2013-10-29", "", "2013-10-2\u0669"),
+    ],
+)
+def test_a_date_alone_is_checked_as_one_of_a_table_with_all_other_forms(text: str) -> None:
+    alone, among = (
+        time_problems_of(pa.table({"game_date": pa.array(cells)}), default())
+        for cells in (["2013-10-29", None, text], ["03/04/2013", None, text])
+    )
+    assert (2 in alone) == (2 in among) == (not is_date(text))
+    assert 1 not in alone
