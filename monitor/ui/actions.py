@@ -33,7 +33,7 @@ class _RetrainingOption:
     mode: Literal["auto", "dry_run", "force", ""]
 
 
-_RETRAININGS = {
+RETRAININGS = {
     "Apply the retraining policy": _RetrainingOption(
         "Evaluates the retraining triggers on {source}. If a trigger fires and all preconditions are met, it trains a "
         "challenger with the available labels and promotes it if it is significantly better on labels that were not "
@@ -55,6 +55,7 @@ _RETRAININGS = {
         "",
     ),
 }
+"""Ways to retrain, by the label of each."""
 
 
 def show() -> None:
@@ -110,13 +111,13 @@ def _start(selected: _Action, problem: DeltaGenerator) -> None:
 
 def _retrain(busy: Mapping[str, Job]) -> _Action | None:
     st.markdown(_("**Retrain**"))
-    selected = _RETRAININGS[
-        st.radio(_("Mode"), list(_RETRAININGS), key="actions_retraining", format_func=_, label_visibility="collapsed")
+    selected = RETRAININGS[
+        st.radio(_("Mode"), list(RETRAININGS), key="actions_retraining", format_func=_, label_visibility="collapsed")
     ]
     step = "retreino" if selected.mode else "treinamento"
     arguments = ["--mode", selected.mode, "--current", _current()] if selected.mode else []
     command = " ".join(["python -m", f"steps.{step}", *arguments])
-    st.caption(f"{_(selected.description).format(source=_source_name())} (`{command}`)")
+    st.caption(f"{_(selected.description).format(source=_(_source_name()))} (`{command}`)")
     confirmed = selected.mode == "dry_run" or _confirmed("retrain")
     label = "Start the dry run" if selected.mode == "dry_run" else "Retrain"
     if _button(label, step, busy, enabled=confirmed):
@@ -155,9 +156,9 @@ def _possible(versions: pd.DataFrame, aliases: registry.AliasState) -> dict[str,
     passed = versions[(versions["gate"] == "passed") & (versions["version"].astype(str) != aliases.champion)]
     named: dict[str, str] = {}
     for number, model, loss in passed[["version", "model", "test_log_loss"]].itertuples(index=False):
-        details = ", ".join(filter(None, [model, f"test log loss {loss:.4f}" if loss == loss else ""]))  # noqa: PLR0124
-        which = "the previous champion, " if str(number) == aliases.previous_champion else ""
-        named[str(number)] = f"{which}version {number}" + (f" ({details})" if details else "")
+        details = ", ".join(filter(None, [model, sentence(f"test log loss {loss:.4f}") if loss == loss else ""]))  # noqa: PLR0124
+        which = _("the previous champion") + ", " if str(number) == aliases.previous_champion else ""
+        named[str(number)] = which + sentence(f"version {number}") + (f" ({details})" if details else "")
     return dict(sorted(named.items(), key=lambda pair: pair[0] != aliases.previous_champion))
 
 
@@ -168,7 +169,7 @@ def _confirmed(what: str) -> bool:
 def _button(label: str, step: str, busy: Mapping[str, Job], *, enabled: bool) -> bool:
     job = busy.get(jobs.KINDS[step])
     if job:
-        st.caption(f":material/hourglass: Already running {job.origin}.")
+        st.caption(":material/hourglass: " + sentence(f"Already running {job.origin}."))
     return st.button(_(label), type="primary", disabled=not enabled or job is not None)
 
 

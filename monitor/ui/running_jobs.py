@@ -114,32 +114,35 @@ def _stop(job: Job) -> None:
 
 
 def _show_ended(job: Job, *, newest: bool) -> None:
-    text = f"{job.kind.capitalize()}: {_result(job)}"
+    parts = [sentence(f"{job.kind.capitalize()}: {_result(job)}"), sentence(_champion(job))]
+    text = " ".join(filter(None, parts))
     draw, icon = (st.success, ":material/check_circle:") if job.code == 0 else (st.error, ":material/error:")
     if job.stopped and job.code != 0:
         draw, icon = st.warning, ":material/stop_circle:"
     if newest:
         draw(text, icon=icon)
     with st.expander(_("Log") if newest else text, icon=":material/terminal:"):
-        st.code(jobs.output(job) or "no output", language=None, height=_HEIGHT)
+        st.code(jobs.output(job) or _("no output"), language=None, height=_HEIGHT)
 
 
 def _result(job: Job) -> str:
     if job.code is None or job.ended is None:
         return f"`steps.{job.step}` was killed; it ran {job.origin}."
-    seconds = (job.ended - job.started).total_seconds()
-    how = "was stopped" if job.stopped and job.code != 0 else f"ended with exit code {job.code}"
-    return f"`steps.{job.step}` {how} after {seconds:,.0f} s, at {job.ended:%Y-%m-%d %H:%M} UTC{_champion(job)}."
+    seconds, when = (job.ended - job.started).total_seconds(), f"{job.ended:%Y-%m-%d %H:%M} UTC"
+    if job.stopped and job.code != 0:
+        return f"`steps.{job.step}` was stopped after {seconds:,.0f} s, at {when}."
+    return f"`steps.{job.step}` ended with exit code {job.code} after {seconds:,.0f} s, at {when}."
 
 
 def _champion(job: Job) -> str:
-    if job.kind not in _MAY_CHANGE_CHAMPION:
+    """Which version is champion since, where a job may have changed it; empty of another job, and of a killed one."""
+    if job.kind not in _MAY_CHANGE_CHAMPION or job.ended is None:
         return ""
     with widgets.errors_shown():
         found = cache.champion(current_store())
     if found is None:
-        return "; there is no champion"
-    return f"; the champion is {'still' if found.version == job.champion else 'now'} version {found.version}"
+        return "There is no champion."
+    return f"The champion is {'still' if found.version == job.champion else 'now'} version {found.version}."
 
 
 def visitor_name() -> str:

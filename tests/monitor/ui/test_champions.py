@@ -463,7 +463,7 @@ def test_a_confirmed_retraining_uses_the_selected_data_source(
     shown = completed(confirmed(shown, "retrain"), "Retrain")
     assert not shown.exception
     assert "`steps.retreino` ended with exit code 0" in shown.success[0].value
-    assert "the champion is still version 2" in shown.success[0].value
+    assert "The champion is still version 2" in shown.success[0].value
     assert arguments_of(shown) == ["--mode", mode, "--current", current]
     assert not any(found.value for found in shown.checkbox)
 
@@ -517,7 +517,7 @@ def test_the_new_champion_is_named_when_a_retraining_ends(steps: Path) -> None:
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
     (steps / "retreino.py").write_text("\n".join([*lines, "registry.promote('3', 'better')"]))
     shown = completed(confirmed(retraining("auto"), "retrain"), "Retrain")
-    assert "the champion is now version 3" in shown.success[0].value
+    assert "The champion is now version 3" in shown.success[0].value
     assert metrics(shown)["Champion"] == "v3"
 
 
@@ -564,7 +564,7 @@ def test_the_restored_champion_is_shown(steps: Path) -> None:
     lines = ["import sys", f"sys.path.insert(0, {str(ROOT)!r})", "from serving import registry"]
     (steps / "reverter.py").write_text("\n".join([*lines, "registry.roll_back('it misses layups', '1')"]))
     shown = completed(confirmed(rolling_back("it misses layups"), "roll_back"), "Roll back")
-    assert "the champion is now version 1" in shown.success[0].value
+    assert "The champion is now version 1" in shown.success[0].value
     assert metrics(shown)["Champion"] == "v1"
 
 

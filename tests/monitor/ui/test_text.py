@@ -13,7 +13,7 @@ from monitor import portuguese
 from monitor.health.checks import ALL_CHECKS
 from monitor.metrics.binary import METRICS
 from monitor.metrics.names import KNOWN, metric_name, readable
-from monitor.ui import text
+from monitor.ui import actions, text
 from monitor.ui.text import read
 
 CATALOG = ROOT / "monitor" / "ui" / "locale" / "pt_BR" / "LC_MESSAGES" / "monitor.po"
@@ -96,6 +96,30 @@ def test_checks_statuses_and_metrics_are_translated() -> None:
     catalog = set(read(CATALOG))
     assert {"healthy", "warning", "retraining recommended", "passed", "failed", "skipped", "error"} <= catalog
     assert {metric_name(name).label for name in METRICS} <= catalog
+
+
+def test_the_ways_to_retrain_are_translated() -> None:
+    options = actions.RETRAININGS
+    assert {*options, *(option.description for option in options.values())} <= set(read(CATALOG))
+
+
+@pytest.mark.parametrize(
+    ("english", "portuguese"),
+    [
+        (
+            "Training: `steps.retreino` ended with exit code 0 after 41 s, at 2026-11-28 05:36 UTC.",
+            "Treinamento: `steps.retreino` terminou com o código de saída 0 após 41 s, em 2026-11-28 05:36 UTC.",
+        ),
+        (
+            "Rollback: `steps.reverter` was killed; it ran since 2026-11-28 05:36:00 UTC, started by me.",
+            "Reversão: `steps.reverter` foi encerrado à força; rodava desde 2026-11-28 05:36:00 UTC; quem iniciou: me.",
+        ),
+        ("The champion is now version 3.", "A versão campeã agora é a 3."),
+    ],
+)
+def test_what_a_job_did_is_translated(english: str, portuguese: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "language", lambda: "pt")
+    assert text.sentence(english) == portuguese
 
 
 def test_the_titles_of_checks_are_those_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
