@@ -60,12 +60,13 @@ def show() -> None:
         return
     if state.champion.synthetic:
         widgets.synthetic_warning()
-    offered, later = _show_headline(state)
+    offered = _show_headline(state)
     _show_problems(state)
     running_jobs.show([jobs.KINDS["monitoramento"]])
     left, right = st.columns([2, 1], gap="medium")
     # First what is there at once.
     with right:
+        later = _reserve_runner_up(state)
         _show_cards(state)
         _offer_monitoring(state, offered=offered)
     with left:
@@ -94,20 +95,12 @@ def _state() -> _State | None:
     return _State(store, champion, attempts, completed, latest, found, batch_run)
 
 
-def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
-    """Show status and cause, and what happens next.
-
-    Returns
-    -------
-    offered : bool
-        Whether an evaluation of the champion has been offered.
-    later : DeltaGenerator
-        Where the runner-up is shown, once the court is there.
-    """
+def _show_headline(state: _State) -> bool:
+    """Show status and cause, and what happens next; return whether an evaluation of the champion has been offered."""
     if state.latest is None or state.found is None:
         st.title(_("Can the model be trusted today?"))
         _show_no_run(state)
-        return False, st.container()
+        return False
     about = Subject.of_record(state.found)
     is_champion = about.is_about(state.champion.version)
     why = cause(state.found)
@@ -127,8 +120,8 @@ def _show_headline(state: _State) -> tuple[bool, DeltaGenerator]:
             st.markdown(widgets.plain(" ".join(each.text(_) for each in found)))
         st.caption(widgets.plain(subject.description(about, state.latest.started)))
     with right:
-        later = _show_next(state)
-    return _warn_of_versions(state, about), later
+        _show_next(state)
+    return _warn_of_versions(state, about)
 
 
 def _status(found: dict[str, Any]) -> str:
@@ -173,7 +166,7 @@ def _since(completed: Sequence[MonitoringRun], latest: MonitoringRun) -> tuple[d
     return first, runs
 
 
-def _show_next(state: _State) -> DeltaGenerator:
+def _show_next(state: _State) -> None:
     try:
         log = cache.decisions(state.store)
     except TableError:
@@ -189,17 +182,25 @@ def _show_next(state: _State) -> DeltaGenerator:
     )
     with st.container(key="next_happens"):
         st.markdown(_paragraph(_("What happens next"), localized(expected.text(_))))
-    with st.container(key="next_runner_up"):
-        later = st.empty()
-        if about and about.labeled and is_champion:
-            later.markdown(_paragraph(_("The runner-up"), _("is being compared on these labels …")))
     widgets.link("champions", _("Retrain, approve or roll back"), icon=":material/arrow_forward:")
+
+
+def _has_runner_up(state: _State) -> bool:
+    about = Subject.of_record(state.found) if state.found else None
+    return about is not None and bool(about.labeled) and about.is_about(state.champion.version)
+
+
+def _reserve_runner_up(state: _State) -> DeltaGenerator:
+    """The place of the runner-up, which is compared once the court is there."""
+    if not _has_runner_up(state):
+        return st.empty()
+    later = st.container(key="next_runner_up").empty()
+    later.markdown(_paragraph(_("The runner-up"), _("is being compared on these labels …")))
     return later
 
 
 def _show_runner_up(state: _State, where: DeltaGenerator) -> None:
-    about = Subject.of_record(state.found) if state.found else None
-    if about is None or not about.labeled or not about.is_about(state.champion.version):
+    if not _has_runner_up(state):
         return
     try:
         found = runner_up(cache.runners())
