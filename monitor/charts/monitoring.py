@@ -268,11 +268,7 @@ def status_history(rows: pd.DataFrame) -> go.Figure:
                 marker={"color": color, "size": 13},
                 hovertemplate="%{x|%Y-%m-%d %H:%M}, %{y} alerts<br>%{text}<extra>" + status + "</extra>",
             )
-    first, last = ordered["time"].iloc[0], ordered["time"].iloc[-1]
-    if last - first < _SHORTEST_AXIS:
-        # The axis of one run has ticks of fractions of a millisecond otherwise.
-        middle = first + (last - first) / 2
-        figure.update_xaxes(range=[middle - _SHORTEST_AXIS / 2, middle + _SHORTEST_AXIS / 2])
+    _widen_time_axis(figure, ordered["time"])
     highest = max(int(rows["alerts"].max()), 1)
     figure.update_yaxes(range=[-0.08 * highest, 1.12 * highest], tickformat="d", nticks=min(highest, 6) + 1)
     return figure
@@ -403,8 +399,8 @@ def trend(rows: pd.DataFrame, metrics: Sequence[str], title: str) -> go.Figure:
     metrics : sequence of str
         Columns to draw; missing ones are ignored.
     """
-    figure = base_figure(title, x="time of the run", y="metric")
     drawn = [metric for metric in metrics if metric in rows and rows[metric].notna().any()]
+    figure = base_figure(title, x="time of the run", y=drawn[0] if len(drawn) == 1 else "metric")
     if not drawn:
         return empty_figure(figure)
     ordered = rows.sort_values("time")
@@ -422,7 +418,16 @@ def trend(rows: pd.DataFrame, metrics: Sequence[str], title: str) -> go.Figure:
             + "</extra>",
         )
     figure.update_yaxes(tickformat=".3~f")
+    _widen_time_axis(figure, ordered["time"])
     return figure
+
+
+def _widen_time_axis(figure: go.Figure, times: "pd.Series[pd.Timestamp]") -> None:
+    """Make an axis of times at least an hour long: that of one run would have ticks of fractions of a millisecond."""
+    first, last = times.iloc[0], times.iloc[-1]
+    if last - first < _SHORTEST_AXIS:
+        middle = first + (last - first) / 2
+        figure.update_xaxes(range=[middle - _SHORTEST_AXIS / 2, middle + _SHORTEST_AXIS / 2])
 
 
 def _finite(values: npt.ArrayLike) -> Floats:

@@ -184,7 +184,7 @@ def _show_shots(table: pd.DataFrame) -> None:
     )  # fmt: skip
     color = color or "result"
     left, right = st.columns([3, 2])
-    widgets.base_figure(court_charts.shots_on_court(table, _COLORS[color]), "shots", left)
+    widgets.court_figure(court_charts.shots_on_court(table, _COLORS[color]), "shots", left)
     with right:
         labeled = table[table[TARGET].notna()]
         columns = st.columns(2)
@@ -192,14 +192,14 @@ def _show_shots(table: pd.DataFrame) -> None:
         widgets.card(columns[1], _("Labeled"), f"{len(labeled):,}")
         widgets.card(columns[0], _("FG%"), f"{labeled[TARGET].mean():.1%}" if len(labeled) else _("unknown"))
         widgets.card(columns[1], _("Mean P(made)"), f"{table[PROBABILITY].mean():.1%}" if len(table) else _("unknown"))
-        widgets.base_figure(court_charts.density_on_court(table, "Shot locations"), "density")
+        widgets.court_figure(court_charts.density_on_court(table, "Shot locations"), "density")
 
 
 def _show_actual_and_predicted(table: pd.DataFrame) -> None:
     cells = rates.hexagons(table, fewest=_MIN_SHOTS)
     left, right = st.columns(2)
-    widgets.base_figure(court_charts.hexagons_on_court(cells, "rate", _("Actual: FG%")), "actual", left)
-    widgets.base_figure(
+    widgets.court_figure(court_charts.hexagons_on_court(cells, "rate", _("Actual: FG%")), "actual", left)
+    widgets.court_figure(
         court_charts.hexagons_on_court(cells, "expected", _("Predicted: mean P(made)")), "predicted", right
     )
     st.caption(

@@ -191,9 +191,9 @@ def _show_classifier(evaluation: Evaluation) -> None:
 
 def _show_locations(evaluation: Evaluation) -> None:
     left, right = st.columns(2)
-    widgets.base_figure(
+    widgets.court_figure(
         court.density_on_court(on_court(evaluation.baseline.training, evaluation.dataset), _("Train")), "train", left
     )
-    widgets.base_figure(
+    widgets.court_figure(
         court.density_on_court(on_court(evaluation.current, evaluation.dataset), evaluation.name), "current", right
     )

@@ -19,19 +19,18 @@ def show() -> None:
         _show_alerts()
     with right.container(border=True):
         st.markdown(f"**{_('Configured elsewhere')}**")
-        rows = [
-            {
-                _("setting"): _("Monitored server"),
-                _("value"): widgets.plain(masked(widgets.configured_endpoint())),
-                _("where"): f"${widgets.ENDPOINT_VARIABLE}",
-            },
-            {
-                _("setting"): _("Inference log"),
-                _("value"): widgets.plain(masked(reader.log_url())),
-                _("where"): "$KOBE_INFERENCE_LOG",
-            },
-        ]
-        st.table([{key: value.replace("$", "\\$") for key, value in row.items()} for row in rows], border="horizontal")
+        configured = {
+            _("Monitored server"): (widgets.ENDPOINT_VARIABLE, widgets.configured_endpoint()),
+            _("Inference log"): ("KOBE_INFERENCE_LOG", reader.log_url()),
+        }
+        widgets.text_table(
+            [
+                {_("setting"): f"{setting}\n{variable}", _("value"): masked(value)}
+                for setting, (variable, value) in configured.items()
+            ],
+            "elsewhere",
+            (45, 55),
+        )
         st.caption(_("Prometheus reads the server's /metrics. Dashboard and alert rules are in deploy/monitoring."))
 
 

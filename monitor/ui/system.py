@@ -24,7 +24,8 @@ from serving.client.probe import EndpointInfo
 from serving.inference_log import reader
 
 _FIRST_RUN = "make main"
-_WITH_TRENDS = ("PipelineAplicacao", "Treinamento", "Monitoramento")
+_TRAINING = "Treinamento"
+_WITH_TRENDS = ("PipelineAplicacao", _TRAINING, "Monitoramento")
 _KEY_METRICS = ("log_loss", "brier", "roc_auc", "f1_score")
 _KEPT_SECONDS = 30
 _MAX_COMPARED = 4
@@ -182,10 +183,9 @@ def _compare_runs(table: pd.DataFrame) -> None:
         widgets.show_prerequisite(_("The tracking store holds no run of this project yet."), _FIRST_RUN)
         return
     labels = _run_labels(table)
-    same = table[table["name"] == table["name"].iloc[0]]["run_id"].astype(str).tolist()[:2]
     selected = st.multiselect(
-        _("Runs"), list(labels), default=same, format_func=labels.__getitem__, max_selections=_MAX_COMPARED,
-        key="system_compared",
+        _("Runs"), list(labels), default=_first_compared(table), format_func=labels.__getitem__,
+        max_selections=_MAX_COMPARED, key="system_compared",
     )  # fmt: skip
     if not selected:
         st.info(_("Select two runs or more."), icon=":material/compare_arrows:")
@@ -212,6 +212,13 @@ def _compare_runs(table: pd.DataFrame) -> None:
         ordered = compared.sort_values(_("differs"), ascending=False, kind="stable").rename_axis(_("name"))
         st.dataframe(ordered, placeholder="-")
         widgets.download_table(ordered.reset_index(), f"compared_{title.lower()}", f"system_compared_{title}")
+
+
+def _first_compared(table: pd.DataFrame) -> list[str]:
+    """The two newest runs of a step that logs metrics, else two candidates of a training, else the two newest runs."""
+    steps = [table[table["name"] == name] for name in _WITH_TRENDS]
+    rows = next(rows for rows in (*steps, table[table["parent"] == _TRAINING], table) if len(rows) > 1 or rows is table)
+    return list(rows["run_id"].astype(str).head(2))
 
 
 def _run_labels(table: pd.DataFrame) -> dict[str, str]:
@@ -274,7 +281,7 @@ def _show_run(table: pd.DataFrame) -> None:
         "Metrics": found.metrics,
         "Tags": found.tags,
     }
-    for column, (title, values) in zip(st.columns(3), kinds.items(), strict=True):
+    for column, (title, values) in zip(st.columns([2, 2, 3]), kinds.items(), strict=True):
         column.markdown(f"**{title}**")
         column.dataframe(
             pd.DataFrame(

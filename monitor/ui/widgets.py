@@ -272,7 +272,19 @@ def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a d
     )  # fmt: skip
 
 
-def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
+def court_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
+    """A chart of a court, as high as the width of its column allows."""
+    figure.update_layout(height=None)
+    base_figure(figure, key, (where or st).container(key=f"half_court_{key}"), height="stretch")
+
+
+def base_figure(
+    figure: go.Figure,
+    key: str,
+    where: DeltaGenerator | None = None,
+    *,
+    height: Literal["content", "stretch"] = "content",
+) -> None:
     """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
     translate_figure(figure)
     place, title = where or st, sentence(_title_of(figure))
@@ -281,7 +293,9 @@ def base_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None
         figure.update_layout(
             title_text="", margin_t=max((figure.layout.margin.t or 0) - _TITLE_PIXELS, _NO_TITLE_PIXELS)
         )
-    place.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=title or key.replace("_", " "))
+    place.plotly_chart(
+        figure, key=key, height=height, config={"displayModeBar": False}, alt=title or key.replace("_", " ")
+    )
 
 
 def translate_figure(figure: go.Figure) -> None:

@@ -356,9 +356,11 @@ def test_every_status_is_in_the_legend() -> None:
     assert [trace.marker.color for trace in figure.data[1:]] == list(STATUS.values())
 
 
-def test_the_history_of_one_run_has_no_axis_of_milliseconds() -> None:
-    first, last = monitoring.status_history(monitoring_rows().iloc[:1]).layout.xaxis.range
-    assert pd.Timestamp(last) - pd.Timestamp(first) >= pd.Timedelta(minutes=30)
+def test_the_chart_of_one_run_has_no_axis_of_milliseconds() -> None:
+    one, one_trend = monitoring_rows().iloc[:1], run_rows().iloc[:1]
+    for figure in (monitoring.status_history(one), monitoring.trend(one_trend, ["log_loss"], "trend")):
+        first, last = figure.layout.xaxis.range
+        assert pd.Timestamp(last) - pd.Timestamp(first) >= pd.Timedelta(minutes=30)
     assert monitoring.status_history(monitoring_rows()).layout.xaxis.range is None
 
 

@@ -146,3 +146,6 @@ def test_runs_of_main_are_listed_filtered_and_shown_with_their_artifacts(
     assert {found.label for found in shown.download_button} == checkout.artifacts(logged)
     assert len(shown.image) == 1
     assert len(page(tab="Trends").get("plotly_chart")) == 1
+    training = checkout.run("Treinamento").info.run_id
+    candidates = {run.info.run_id for run in checkout.runs() if run.data.tags.get("mlflow.parentRunId") == training}
+    assert set(page(tab="Compare runs").multiselect[0].value) < candidates
