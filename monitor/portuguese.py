@@ -60,7 +60,7 @@ METRICS: Mapping[str, str] = {
 }
 """Names of metrics by the name that runs have."""
 
-_NUMBER = re.compile(r"(?<![\w.,/:])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w|/|:\d|[.,]\d)")
+_NUMBER = re.compile(r"(?<![\w.,/:])(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w|/|:\d|[.,]\d)")
 _ENGLISH = re.compile(
     r"\b(the|of|is|are|was|were|has|have|from|worse|better|than|not|with|by|on|needed|needs|for|and|its|been|does|"
     r"rows?|labels?|version|yet|most|against|which|where|all|one|few|fewer|windows?|hours|days|same|champion)\b",
@@ -263,12 +263,14 @@ _TITLES = {
 
 
 def numbers(text: str) -> str:
-    """Write the numbers of a text as in Brazil; those of URLs, versions and times stay as they are.
+    """Write the numbers of a text as in Brazil; those of URLs, versions and times, and 0,971 stay as they are.
 
     Examples
     --------
     >>> numbers("5,412 of 6,426: 84.2%, K101, (0.971), -0.15, http://127.0.0.1:5001, 3.14.0, 2026-11-27 13:24")
     '5.412 of 6.426: 84,2%, K101, (0,971), -0,15, http://127.0.0.1:5001, 3.14.0, 2026-11-27 13:24'
+    >>> numbers(numbers("0.971"))
+    '0,971'
     """
     return _NUMBER.sub(lambda found: found.group().translate(str.maketrans(",.", ".,")), text)
 

@@ -23,6 +23,7 @@ from monitor.charts.layout import (
 )
 from monitor.charts.palette import CURRENT, LINES, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.metrics.calibration import calibration_curve
+from monitor.metrics.names import column_name
 
 _MAX_POINTS = 300
 _METRICS_IN_A_ROW = 3
@@ -227,7 +228,7 @@ def forest(
     if metric not in rows or rows[metric].notna().sum() == 0:
         return empty_figure(figure)
     drawn = rows[rows[metric].notna()]
-    names = [f"{row.slice}: {row.value} ({row.rows:,})" for row in drawn.itertuples()]
+    names = [f"{column_name(str(row.slice))}: {row.value} ({row.rows:,})" for row in drawn.itertuples()]
     figure.update_layout(height=90 + 30 * len(names))
     if reference is not None and metric in reference:
         before = drawn[["slice", "value"]].merge(reference, how="left", on=["slice", "value"])

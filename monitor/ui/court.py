@@ -19,7 +19,7 @@ from monitor.charts.trust_court import trust_court as court_of
 from monitor.health.evaluation import Evaluation
 from monitor.metrics import rates
 from monitor.metrics.intervals import slices
-from monitor.metrics.names import metric_name
+from monitor.metrics.names import column_name, metric_name
 from monitor.store.model_store import current_store
 from monitor.store.shots import SEASON, UNKNOWN
 from monitor.ui import cache, playground, spot, subject, trust_court, url_state, widgets
@@ -208,10 +208,11 @@ def _show_actual_and_predicted(table: pd.DataFrame) -> None:
 
 
 def _show_rates(table: pd.DataFrame) -> None:
-    named = slices(table, cache.baseline().dataset)
     columns = st.columns(2)
-    for place, (name, groups) in enumerate(named.items()):
-        figure = performance.rates(rates.rates_by_group(table, groups), name, sentence(f"FG% by {name}"))
+    for place, (name, groups) in enumerate(slices(table, cache.baseline().dataset).items()):
+        label = column_name(name).lower()
+        named = groups.cat.rename_categories({each: sentence(str(each)) for each in groups.cat.categories})
+        figure = performance.rates(rates.rates_by_group(table, named), label, sentence(f"FG% by {label}"))
         widgets.base_figure(figure, f"rates_{name}", columns[place % 2])
     distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
     figure = performance.rates(
