@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -412,16 +414,7 @@ def _pycaret_experiment(
     *,
     is_prepared: bool,
 ) -> Any:  # noqa: ANN401 PyCaret has no types
-    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
-    import lightgbm  # noqa: PLC0415 takes seconds
-
-    # PyCaret imports yellowbrick, which sets a style of its own for all of matplotlib: fonts that few machines have.
-    with mpl.rc_context():
-        from pycaret.classification import ClassificationExperiment  # noqa: PLC0415
-
-    # LightGBM writes to standard output unless it has a logger, which `_quiet` can silence.
-    lightgbm.register_logger(logging.getLogger("lightgbm"))
-    experiment = ClassificationExperiment()
+    experiment = _import_pycaret()()
     experiment.setup(
         train,
         target=target,
@@ -452,6 +445,27 @@ def _pycaret_experiment(
     return experiment
 
 
+@cache
+def _import_pycaret() -> Any:  # noqa: ANN401
+    """PyCaret's experiment of classifiers."""
+    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
+    import lightgbm  # noqa: PLC0415 takes seconds
+
+    # PyCaret imports yellowbrick, which sets a style of its own for all of matplotlib: fonts that few machines have.
+    with mpl.rc_context():
+        from pycaret.classification import ClassificationExperiment  # noqa: PLC0415
+        from pycaret.containers.models import classification as grids  # noqa: PLC0415
+        from pycaret.internal.pycaret_experiment import supervised_experiment  # noqa: PLC0415
+
+    # LightGBM writes to standard output unless it has a logger, which `_quiet` can silence.
+    lightgbm.register_logger(logging.getLogger("lightgbm"))
+    # PyCaret computes the grids of all its models eight times per experiment. It collects garbage five times per model,
+    # each time through all that the libraries hold.
+    grids.np_list_arange = cache(grids.np_list_arange)
+    supervised_experiment.gc = SimpleNamespace(collect=partial(gc.collect, 1))
+    return ClassificationExperiment
+
+
 def _scorer(name: str) -> Callable[..., float]:
     def score(labels: npt.ArrayLike, probability: npt.ArrayLike, **_options: object) -> float:
         return METRICS[name].compute(np.asarray(labels, dtype=float), np.asarray(probability, dtype=float), 0.5)
@@ -464,14 +478,9 @@ def _quiet() -> Iterator[None]:
     # PyCaret and its models warn of every configuration that does not converge; the metrics show the same.
     root_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    # PyCaret collects garbage five times per model, each time through all that the libraries hold.
-    is_frozen = gc.get_freeze_count() > 0
-    gc.freeze()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        if not is_frozen:
-            gc.unfreeze()
         logging.disable(root_level)
