@@ -17,10 +17,10 @@ from data.datasets import Dataset
 from data.schema import PROBABILITY
 from monitor.drift.encoding import Encoding
 from monitor.drift.training_support import Space, Support
-from monitor.drift.xxhash import Hashes, hashes
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 MAX_VALUES = 2**16
 """Maximum number of distinct values of a column that are counted exactly."""
@@ -363,6 +363,13 @@ def group_hashes(table: pd.DataFrame, dataset: Dataset, of_rows: Hashes) -> Hash
     found: Hashes = pd.util.hash_array(values.astype(str).to_numpy(dtype=object))
     null = values.isna().to_numpy()
     found[null] = of_rows[null]
+    return found
+
+
+def hashes(numbers: Integers, seed: int) -> Hashes:
+    """A hash of each number, which is another one for each seed; the same on every machine."""
+    key = pd.util.hash_array(np.array([seed]))
+    found: Hashes = pd.util.hash_array(numbers.astype(np.int64).view(np.uint64) ^ key)
     return found
 
 

@@ -1,7 +1,7 @@
 """Drift statistics of one column, of numbers or of categories, and thresholds from their null distribution."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,56 +11,55 @@ from scipy.spatial.distance import jensenshannon
 from data.groups import Groups
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 PSI_BINS = 10
 MIN_CATEGORY_SHARE = 0.01
 """Share of the reference below which categories are pooled into one, together with unknown ones."""
 
 
-class Reference(Protocol):
-    """A column of the reference, of numbers or of categories."""
+class Reference(ABC):
+    """A column of the reference, of numbers or of categories: its distinct values, and the cell of each row."""
 
-    name: str
     values: Floats
 
-    def count_draws(self, drawn: Floats) -> Floats:
-        """Count the rows of each value, shape (r, k), given the draws of each row, shape (r, rows)."""
-
-    def count_groups(self, groups: Groups) -> sparse.csr_matrix:
-        """Count the rows of each value in each group, shape (groups, k)."""
-
-    def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
-        """Compute the statistics of samples that `count_draws` has counted, each of shape (r,)."""
-
-    def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
-        """Compute the statistics of a sample of any values; `rows` have each value, by default 1."""
-
-
-class ReferenceColumn:
-    """A column of numbers of the reference: its distinct values, and the value of each row; NaN is excluded."""
-
-    def __init__(self, name: str, values: Floats) -> None:
-        self.name = name
-        known = np.flatnonzero(~np.isnan(values))
-        rows = Groups(np.arange(len(values)), len(values))
-        values = values[known]
-        self.values, self.code = np.unique(values, return_inverse=True)
-        self.counts = np.bincount(self.code, minlength=len(self.values)).astype(float)
-        self._known = known
-        self._of_rows = self.count_groups(rows)
-        # Edges are values of the reference; any others could leave a bin without reference rows.
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, PSI_BINS + 1)[1:-1], method="higher"))
-        self.edges = edges[edges > self.values[0]]
-        self.bin_starts = np.searchsorted(np.digitize(self.values, self.edges), np.arange(len(self.edges) + 1))
+    def __init__(self, name: str, known: Integers, cells: Integers, counts: Floats, rows: int) -> None:
+        """Take the rows that are not NaN, the cell of each, the rows of each cell, and the number of all rows."""
+        self.name, self.counts = name, counts
+        self._known, self._cell = known, cells
+        self._of_rows = self.count_groups(Groups(np.arange(rows), rows))
 
     def count_draws(self, drawn: Floats) -> Floats:
-        """Count the rows of each value, shape (r, k), given the draws of each row, shape (r, rows)."""
+        """Count the rows of each cell, shape (r, k), given the draws of each row, shape (r, rows)."""
         counts: Floats = np.asarray(drawn @ self._of_rows)
         return counts
 
     def count_groups(self, groups: Groups) -> sparse.csr_matrix:
-        """Count the rows of each value in each group, shape (groups, k)."""
-        return _counted(groups, self._known, self.code, len(self.values))
+        """Count the rows of each cell in each group, shape (groups, k)."""
+        shape = groups.count, len(self.counts)
+        return sparse.csr_matrix((np.ones(len(self._known)), (groups.code[self._known], self._cell)), shape)
+
+    @abstractmethod
+    def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
+        """Compute the statistics of samples that `count_draws` has counted, each of shape (r,)."""
+
+    @abstractmethod
+    def compare(self, values: Floats, rows: Integers | None = None) -> dict[str, float]:
+        """Compute the statistics of a sample of any values, shape (n,); `rows` have each value, by default 1."""
+
+
+class ReferenceColumn(Reference):
+    """A column of numbers of the reference: its distinct values, and the value of each row; NaN is excluded."""
+
+    def __init__(self, name: str, values: Floats) -> None:
+        known = np.flatnonzero(~np.isnan(values))
+        rows, values = len(values), values[known]
+        self.values, code = np.unique(values, return_inverse=True)
+        super().__init__(name, known, code, np.bincount(code, minlength=len(self.values)).astype(float), rows)
+        # Edges are values of the reference; any others could leave a bin without reference rows.
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, PSI_BINS + 1)[1:-1], method="higher"))
+        self.edges = edges[edges > self.values[0]]
+        self.bin_starts = np.searchsorted(np.digitize(self.values, self.edges), np.arange(len(self.edges) + 1))
 
     def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
         """Compute the statistics of samples whose values all occur in the reference, each of shape (r,)."""
@@ -72,15 +71,8 @@ class ReferenceColumn:
             "wasserstein": gaps[:, :-1] @ np.diff(self.values),
         }
 
-    def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
-        """Compute the statistics of a sample of any values.
-
-        Parameters
-        ----------
-        values : ndarray of float64, shape (n,)
-        rows : ndarray of int64, shape (n,), optional
-            Rows with each value; 1 by default.
-        """
+    def compare(self, values: Floats, rows: Integers | None = None) -> dict[str, float]:
+        """Compute the statistics of a sample of any values."""
         each = np.ones(len(values), dtype=np.int64) if rows is None else rows
         samples = ((values, each.astype(float)), (self.values, self.counts))
         every = np.union1d(values, self.values)
@@ -95,7 +87,7 @@ class ReferenceColumn:
         }
 
 
-class ReferenceCategories:
+class ReferenceCategories(Reference):
     """A column of categories of the reference, by number; rare and unknown ones are pooled, and NaN is excluded.
 
     Parameters
@@ -106,22 +98,12 @@ class ReferenceCategories:
     """
 
     def __init__(self, name: str, values: Floats) -> None:
-        self.name = name
         known = np.flatnonzero(~np.isnan(values))
         self.values, counts = np.unique(values[known], return_counts=True)
         self._frequent = self.values[counts >= MIN_CATEGORY_SHARE * counts.sum()]
-        self._known, self._code = known, self._cells(values[known])
-        self._counts = np.bincount(self._code, minlength=len(self._frequent) + 1).astype(float)
-        self._of_rows = self.count_groups(Groups(np.arange(len(values)), len(values)))
-
-    def count_draws(self, drawn: Floats) -> Floats:
-        """Count the rows of each category, shape (r, k), given the draws of each row, shape (r, rows)."""
-        counts: Floats = np.asarray(drawn @ self._of_rows)
-        return counts
-
-    def count_groups(self, groups: Groups) -> sparse.csr_matrix:
-        """Count the rows of each category in each group, shape (groups, k)."""
-        return _counted(groups, self._known, self._code, len(self._counts))
+        cells = self._cells(values[known])
+        counted = np.bincount(cells, minlength=len(self._frequent) + 1).astype(float)
+        super().__init__(name, known, cells, counted, len(values))
 
     def distances(self, current: Floats, reference: Floats) -> dict[str, Floats]:
         """Compute the statistics of samples that are counted by category, each of shape (r,).
@@ -131,16 +113,16 @@ class ReferenceCategories:
         """
         return {"js": jensenshannon(current, reference, base=2, axis=1), "psi": _psi(current, reference)}
 
-    def compare(self, values: Floats, rows: npt.NDArray[np.int64] | None = None) -> dict[str, float]:
-        """Compute the statistics of a sample of any categories; see `ReferenceColumn.compare`."""
-        counted = np.bincount(self._cells(values), rows, len(self._counts)).astype(float)
-        return {name: float(found[0]) for name, found in self.distances(counted[None], self._counts[None]).items()}
+    def compare(self, values: Floats, rows: Integers | None = None) -> dict[str, float]:
+        """Compute the statistics of a sample of any categories."""
+        counted = np.bincount(self._cells(values), rows, len(self.counts)).astype(float)
+        return {name: float(found[0]) for name, found in self.distances(counted[None], self.counts[None]).items()}
 
-    def _cells(self, values: Floats) -> npt.NDArray[np.int64]:
+    def _cells(self, values: Floats) -> Integers:
         """Return the cell of each category; the last one is that of rare and unknown ones."""
         place = np.minimum(np.searchsorted(self._frequent, values), max(len(self._frequent) - 1, 0))
         known = self._frequent[place] == values if len(self._frequent) else np.zeros(len(values), dtype=bool)
-        cells: npt.NDArray[np.int64] = np.where(known, place, len(self._frequent)).astype(np.int64)
+        cells: Integers = np.where(known, place, len(self._frequent)).astype(np.int64)
         return cells
 
 
@@ -192,12 +174,6 @@ class DriftThresholds:
         """Return the share of batches without drift with a value at least as large, counting the batch itself."""
         drawn = self._drawn[key]
         return float((len(drawn) - np.searchsorted(drawn, value, side="left") + 1) / (len(drawn) + 1))
-
-
-def _counted(
-    groups: Groups, rows: npt.NDArray[np.int64], code: npt.NDArray[np.int64], values: int
-) -> sparse.csr_matrix:
-    return sparse.csr_matrix((np.ones(len(rows)), (groups.code[rows], code)), (groups.count, values))
 
 
 def _psi(current: Floats, reference: Floats) -> Floats:

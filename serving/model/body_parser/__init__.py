@@ -5,10 +5,15 @@ bound the cost of a body before they parse it: of JSON and CSV by the separators
 schema and page headers. A body is parsed once; its errors are reported from the same pass.
 """
 
+from typing import TYPE_CHECKING
+
 from .csv_table import read_csv
 from .json_table import read_json
 from .parquet import read_parquet
-from .table import NO_TEXTS, BodyLimits, Features, OddPayload, Table, TooLargeError, WrongCellsError
+from .table import NO_TEXTS, Features, OddPayload, Table, TooLargeError, WrongCellsError
+
+if TYPE_CHECKING:
+    from serving.server_limits import Limits
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 _READERS = {JSON: read_json, CSV: read_csv, PARQUET: read_parquet}
@@ -18,7 +23,6 @@ __all__ = [
     "JSON",
     "NO_TEXTS",
     "PARQUET",
-    "BodyLimits",
     "Features",
     "OddPayload",
     "Table",
@@ -28,7 +32,7 @@ __all__ = [
 ]
 
 
-def read_body(body: bytes, content_type: str, features: Features, limits: BodyLimits) -> Table | OddPayload:
+def read_body(body: bytes, content_type: str, features: Features, limits: "Limits") -> Table | OddPayload:
     """Parse the features, and the identifier if the body has it.
 
     Parameters
@@ -38,7 +42,7 @@ def read_body(body: bytes, content_type: str, features: Features, limits: BodyLi
         ``JSON``, ``CSV`` or ``PARQUET``.
     features : Features
         Columns to parse.
-    limits : BodyLimits
+    limits : Limits
 
     Returns
     -------

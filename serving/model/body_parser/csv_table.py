@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ from mlflow.exceptions import MlflowException
 
 from .table import (
     MAX_CASES,
-    BodyLimits,
     Features,
     Table,
     TextColumn,
@@ -23,6 +22,9 @@ from .table import (
     refusal,
     split_ids,
 )
+
+if TYPE_CHECKING:
+    from serving.server_limits import Limits
 
 _MAX_HEAD_BYTES = 64 << 10
 _CELLS_AT_ONCE = 200_000
@@ -34,7 +36,7 @@ _NULLS = (
 """Texts that are null in a column of numbers, as in pandas; in a column of strings only the empty one is."""
 
 
-def read_csv(body: bytes, features: Features, limits: BodyLimits) -> Table:
+def read_csv(body: bytes, features: Features, limits: "Limits") -> Table:
     """Parse the features, and the identifier if it exists, of a CSV table.
 
     Raises
@@ -109,7 +111,7 @@ def _places(names: Sequence[object], features: Features) -> dict[str, int]:
     return {name: place for name, place in pairs if place >= 0}
 
 
-def _read(feed: _Feed, features: Features, limits: BodyLimits, options: Mapping[str, Any]) -> Table:
+def _read(feed: _Feed, features: Features, limits: "Limits", options: Mapping[str, Any]) -> Table:
     text: Any = feed
     with pd.read_csv(text, iterator=True, low_memory=False, **options) as reader:
         first = reader.read(1)

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ import pandas as pd
 
 from .table import (
     MAX_CASES,
-    BodyLimits,
     Features,
     OddPayload,
     Table,
@@ -22,6 +21,9 @@ from .table import (
     others,
     refusal,
 )
+
+if TYPE_CHECKING:
+    from serving.server_limits import Limits
 
 _LANGUAGE_MODEL_KEYS = {"messages", "prompt", "input"}
 """Keys by which MLflow treats a body as a request to a language model; it ignores all others next to a table."""
@@ -45,7 +47,7 @@ class _Form(NamedTuple):
     rows: Callable[[list[int]], list[Sequence[Any]]]
 
 
-def read_json(body: bytes, features: Features, limits: BodyLimits) -> Table | OddPayload:
+def read_json(body: bytes, features: Features, limits: "Limits") -> Table | OddPayload:
     """Parse the features, and the identifier if it exists, of a JSON body.
 
     Raises
@@ -78,7 +80,7 @@ def read_json(body: bytes, features: Features, limits: BodyLimits) -> Table | Od
     return _table(form, features, params)
 
 
-def _decode(body: bytes, values: int, limits: BodyLimits) -> object:
+def _decode(body: bytes, values: int, limits: "Limits") -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -106,7 +108,7 @@ def _decode(body: bytes, values: int, limits: BodyLimits) -> object:
         raise refusal(message) from error
 
 
-def _form(payload: object, limits: BodyLimits) -> _Form | None:
+def _form(payload: object, limits: "Limits") -> _Form | None:
     """The table of a payload, or None for an unusual form.
 
     Raises
@@ -149,7 +151,7 @@ def _form(payload: object, limits: BodyLimits) -> _Form | None:
     return form if set(map(type, form.columns)) <= _NAME_TYPES else None
 
 
-def _split(table: object, _: BodyLimits) -> _Form | None:
+def _split(table: object, _: "Limits") -> _Form | None:
     if not isinstance(table, dict):
         return None
     columns, rows = table.get("columns"), table.get("data")
@@ -186,7 +188,7 @@ def _by_position(columns: list[Any], rows: list[Any]) -> _Form:
     return _Form(columns, len(rows), select)
 
 
-def _records(table: object, limits: BodyLimits) -> _Form | None:
+def _records(table: object, limits: "Limits") -> _Form | None:
     if not isinstance(table, list) or not set(map(type, table)) <= {dict}:
         return None
     columns = table[0] if len(table) == 1 else dict.fromkeys(itertools.chain.from_iterable(table))
@@ -201,7 +203,7 @@ def _records(table: object, limits: BodyLimits) -> _Form | None:
     return _Form(names, len(table), select)
 
 
-def _tensor(table: object, limits: BodyLimits) -> _Form | None:
+def _tensor(table: object, limits: "Limits") -> _Form | None:
     """``inputs`` or ``instances``: records, columns, a row, or rows by position, whose columns are numbered."""
     if isinstance(table, list) and table and not any(isinstance(row, dict) for row in table):
         rows = table if all(isinstance(row, list) for row in table) else [table]
@@ -218,7 +220,7 @@ def _tensor(table: object, limits: BodyLimits) -> _Form | None:
     return None
 
 
-_PARSERS: dict[str, Callable[[Any, BodyLimits], _Form | None]] = {
+_PARSERS: dict[str, Callable[[Any, "Limits"], _Form | None]] = {
     "dataframe_split": _split,
     "dataframe_records": _records,
     "inputs": _tensor,

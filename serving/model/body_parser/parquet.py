@@ -7,6 +7,7 @@ read, and the rows are counted during reading.
 import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,6 @@ from mlflow.exceptions import MlflowException
 from .page_headers import check_metadata, page_headers
 from .table import (
     MAX_TEXT,
-    BodyLimits,
     Features,
     Table,
     TextColumn,
@@ -29,6 +29,9 @@ from .table import (
     refusal,
     split_ids,
 )
+
+if TYPE_CHECKING:
+    from serving.server_limits import Limits
 
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8
@@ -46,7 +49,7 @@ _MAX_FIXED_BYTES = 32
 _OLD_WRITER = re.compile(r"(?i)parquet-mr(?!.*\bversion ([2-9]|[1-9]\d|1\.([3-9]|[1-9]\d)))")
 
 
-def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
+def read_parquet(body: bytes, features: Features, limits: "Limits") -> Table:
     """Parse the features, and the identifier if it exists, of a Parquet file.
 
     Raises
@@ -68,7 +71,7 @@ def read_parquet(body: bytes, features: Features, limits: BodyLimits) -> Table:
         raise refusal(message) from error
 
 
-def _read(body: bytes, features: Features, limits: BodyLimits) -> Table:
+def _read(body: bytes, features: Features, limits: "Limits") -> Table:
     check_metadata(_footer(body))
     source = pa.BufferReader(body)
     file = pq.ParquetFile(
@@ -159,7 +162,7 @@ def _is_readable(column: pq.ColumnSchema, kind: pa.DataType, *, may_be_date: boo
 
 
 def _check_pages(
-    body: bytes, metadata: pq.FileMetaData, leaves: Sequence[int], limits: BodyLimits, *, has_texts: bool
+    body: bytes, metadata: pq.FileMetaData, leaves: Sequence[int], limits: "Limits", *, has_texts: bool
 ) -> None:
     """Reject pages whose uncompressed size exceeds the limit.
 

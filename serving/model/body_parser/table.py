@@ -36,38 +36,6 @@ class Features(Protocol):
         """Position of each feature, -1 for an optional one that is missing; an error if another is, or is ambiguous."""
 
 
-class BodyLimits(Protocol):
-    """Limits of a body."""
-
-    @property
-    def json_bytes(self) -> int:
-        """Bytes of JSON."""
-
-    @property
-    def json_values(self) -> int:
-        """Values of JSON."""
-
-    @property
-    def csv_bytes(self) -> int:
-        """Bytes of CSV."""
-
-    @property
-    def csv_cells(self) -> int:
-        """Cells of CSV."""
-
-    @property
-    def uncompressed_bytes(self) -> int:
-        """Bytes of the Parquet pages that are read."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of a table."""
-
-    @property
-    def columns(self) -> int:
-        """Columns of a table."""
-
-
 class Table(NamedTuple):
     """A table of numbers and strings.
 

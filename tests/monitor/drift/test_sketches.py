@@ -21,9 +21,8 @@ from data.schema import FEATURES, PROBABILITY, SHOT_ID
 from monitor.drift import detector, sketches
 from monitor.drift.detector import DriftDetector, DriftResult
 from monitor.drift.encoding import Encoding
-from monitor.drift.sketches import MAX_SAMPLED, MAX_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch
+from monitor.drift.sketches import MAX_SAMPLED, MAX_VALUES, Bins, Histogram, Sample, Sketcher, TableSketch, hashes
 from monitor.drift.statistics import ReferenceColumn
-from monitor.drift.xxhash import hashes
 from tests.evaluations import TRAINING_ROWS, population, reference_data
 
 Floats = npt.NDArray[np.float64]
