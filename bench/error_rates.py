@@ -52,7 +52,7 @@ Outcome = Mapping[str, float]
 """Share of the alarms that were raised, or of the intervals that hold the true value, by what was measured."""
 
 _FOLDS = 5
-_TRAINING_SHARE = 0.4
+TRAINING_SHARE = 0.4
 _DECIMALS = 3
 
 
@@ -145,12 +145,14 @@ class Population:
         return tilted(optimize.brentq(lambda tilt: tilted(tilt) @ (marked - limit * rows), -100, 100))
 
     @classmethod
-    def of(cls, table: pd.DataFrame, dataset: Dataset, seed: int) -> "Population":
-        """Divide scored shots into those of the training support and those that are drawn from."""
+    def of(
+        cls, table: pd.DataFrame, dataset: Dataset, seed: int, training_share: float = TRAINING_SHARE
+    ) -> "Population":
+        """Divide scored shots into those of the training support, a share of the groups, and those drawn from."""
         groups = groups_of(table, dataset)
         code = np.arange(len(table)) if groups is None else Groups.of(groups).code
         names = np.random.default_rng(seed).permutation(code.max() + 1)
-        is_training = np.isin(code, names[: int(_TRAINING_SHARE * len(names))])
+        is_training = np.isin(code, names[: int(training_share * len(names))])
         code, rest = code[~is_training], table[~is_training].reset_index(drop=True)
         order = np.argsort(code, kind="stable")
         units = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
@@ -256,7 +258,7 @@ def coverage(seed: Sequence[int], population: Population, units: int) -> Outcome
     curve = calibration_curve(sample[target].to_numpy(dtype=float), sample[PROBABILITY].to_numpy())
     ends = np.sort(sample[PROBABILITY])[curve["rows"].cumsum().astype(int) - 1]
     bins = np.searchsorted(ends[:-1], every[PROBABILITY])
-    compared = _equal_models(every, sample, target, groups, seed[-1])
+    compared = equal_models(every, sample, target, groups, seed[-1])
     return {
         EQUAL: compared.better or compared.worse,
         UNSUPPORTED: _exceeds_the_limit(seed, population, units),
@@ -281,7 +283,7 @@ def _exceeds_the_limit(seed: Sequence[int], population: Population, units: int) 
     return exceeds(float(marked.mean()), population.dataset.monitoring.max_out_of_support, len(marked) / effect)
 
 
-def _equal_models(
+def equal_models(
     every: pd.DataFrame, sample: pd.DataFrame, target: str, groups: "pd.Series[int] | None", seed: int
 ) -> PairedComparison:
     """Compare the model with the base rate, whose losses are raised or lowered so that both are equal on all shots."""

@@ -5,14 +5,11 @@ Uses the tables of this folder (run ``make main`` first), or another source. Cha
 goal.
 """
 
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -20,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import AfterValidator, Field
-from rich.progress import track
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from bench.trials import met, processes, run_trials, share
 from data.acquisition.provenance import Provenance
 from data.acquisition.sources import acquire, validate_source
 from data.cli.config import CommandConfig, run_command
@@ -39,7 +36,6 @@ from data.preparation.manifest import PROD, TEST, TRAIN, read_manifest, read_pre
 from data.preparation.prepare import prepare
 from data.schema import FEATURES, TARGET
 from data.simulation import synthetic
-from monitor.metrics.rates import wilson
 from monitor.retraining.policy import rolling_origins, split_by_time
 from monitor.retraining.promotion_test import MIN_ROWS, evaluate_challenger
 from monitor.store.labels import sort_by_time
@@ -51,10 +47,8 @@ from steps.shared.data_origin import print_synthetic_warning
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
-_PROCESSES = 2
 _HOLDOUT_SIZE = 0.5
 _CHALLENGERS = 4
-_CHUNK_SEEDS = 2
 _ROWS = (500, 1_000, 2_700)
 _TREE_DEPTH, _TREE_IMPURITY, _TREE_LEAF, _TREE_SPLIT = 3, 0.0005, 3, 9
 _NOISE = 0.2
@@ -389,8 +383,6 @@ def _run_test(  # noqa: PLR0913, PLR0917 rows, three models and a seed
 
 def run(config: PromotionBenchConfig) -> None:
     """Measure and print."""
-    # Two processes with one thread each are faster than two with shared threads.
-    os.environ["OMP_NUM_THREADS"] = "1"
     data, provenance = _load(config.source)
     print_synthetic_warning(synthetic=provenance.is_synthetic)
     info("Shots:", f"{provenance.kind}, {provenance.location}")
@@ -406,7 +398,9 @@ def run(config: PromotionBenchConfig) -> None:
         raise PromotionBenchError(message)
     for number in set(config.rows) - set(numbers):
         info("Skipped:", f"{number:,} rows, which exceed the hold-out labels", style="bold yellow")
-    _print(_run_trials(partial(trials, data=data, rows=numbers), config.seeds), config.seeds)
+    with processes() as pool:
+        found = run_trials(pool, partial(trials, data=data, rows=numbers), range(config.seeds), "seeds")
+    _print([trial for each in found for trial in each], config.seeds)
 
 
 def _load(source: str) -> tuple[BenchData, Provenance]:
@@ -420,20 +414,6 @@ def _load(source: str) -> tuple[BenchData, Provenance]:
             prepare(engine, raw, raw, PreparationParams())
         tables = [pd.read_parquet(raw / f"{name}.parquet") for name in (TRAIN, TEST, PROD)]
     return BenchData.of(*tables), provenance
-
-
-def _run_trials(trial: Callable[[int], list[tuple[Case, Trial]]], seeds: int) -> list[tuple[Case, Trial]]:
-    # A fork after the use of OpenMP deadlocks.
-    with ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn")) as pool:
-        outcomes = pool.map(trial, range(seeds), chunksize=_CHUNK_SEEDS)
-        try:
-            return [
-                found for each in track(outcomes, f"{seeds:,} seeds", total=seeds, console=console) for found in each
-            ]
-        except BaseException:
-            # Cancel the pending trials when the benchmark is interrupted.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _print(found: Sequence[tuple[Case, Trial]], seeds: int) -> None:
@@ -455,12 +435,10 @@ def _print(found: Sequence[tuple[Case, Trial]], seeds: int) -> None:
 
 def _cells(case: Case, found: Sequence[Trial]) -> Iterator[str]:
     promoted = sum(not trial.failed for trial in found)
-    low, high = wilson([promoted], [len(found)])
     against = Counter(name for trial in found for name in trial.failed)
     differences = [trial.difference for trial in found]
-    yield f"{promoted:,} [{low[0]:.0%}, {high[0]:.0%}]"
-    met = case.min_share <= promoted / len(found) <= case.max_share
-    yield f"{case.goal}: {'met' if met else 'NOT met'}"
+    yield f"{promoted:,}, {share(promoted, len(found), '.0%')}"
+    yield f"{case.goal}: {met(promoted / len(found), case.min_share, case.max_share)}"
     yield f"{np.mean(differences):+.4f} ± {np.std(differences):.4f}"
     yield ", ".join(f"{name} {count:,}" for name, count in against.most_common()) or "-"
 

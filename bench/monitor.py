@@ -5,23 +5,21 @@ The part ``rates`` uses the raw files of each dataset. The others use the shots 
 every result has a goal.
 """
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
-from rich.progress import track
 from rich.table import Table
 
 from bench import error_rates
+from bench.trials import met, processes, run_trials, seeds, share
 from data import court
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
@@ -33,13 +31,11 @@ from monitor.drift.training_support import Support
 from monitor.estimation.cbpe import ESTIMATED, Calibration, estimate_performance
 from monitor.metrics.binary import evaluate
 from monitor.metrics.intervals import CONFIDENCE
-from monitor.metrics.rates import wilson
 from serving import registry
 from serving.batch.in_process import predict
 
 Floats = npt.NDArray[np.float64]
 Part = Literal["rates", "power", "estimate"]
-Result = TypeVar("Result")
 
 OUT_OF_SUPPORT = "out_of_support"
 """Name of the column that marks out-of-support rows."""
@@ -53,8 +49,6 @@ _REFERENCE_ROWS = 4_057
 _CONCEPT_SHIFT = -0.5
 _MIN_POWER = 0.95
 _MIN_COVERAGE, _MAX_COVERAGE = 0.93, 0.97
-_PROCESSES = 2
-_CHUNK_TRIALS = 10
 
 
 class MonitorBenchConfig(CommandConfig):
@@ -173,10 +167,7 @@ def covered(seed: Sequence[int], true_p: Floats) -> Covered:
 
 def run(config: MonitorBenchConfig) -> None:
     """Measure and print."""
-    # Two processes with one thread each are faster than two with shared threads.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    # A fork after the use of OpenMP deadlocks.
-    with ProcessPoolExecutor(_PROCESSES, mp_context=get_context("spawn")) as pool:
+    with processes() as pool:
         if "rates" in config.parts:
             for name in config.datasets:
                 _measure_rates(config, pool, name)
@@ -221,8 +212,18 @@ def _measure_rates(config: MonitorBenchConfig, pool: ProcessPoolExecutor, name: 
         sample = partial(error_rates.coverage, population=population, units=size)
         what = f"{name}, {size:,} {units}"
         found[size] = [
-            *_run_trials(pool, trial, (config.seed, 1, size), config.alarm_trials, f"alarms: {what}"),
-            *_run_trials(pool, sample, (config.seed, 2, size), config.coverage_trials, f"coverage: {what}"),
+            *run_trials(
+                pool,
+                trial,
+                seeds(config.seed, 1, size, trials=config.alarm_trials),
+                f"alarms: {what}",
+            ),
+            *run_trials(
+                pool,
+                sample,
+                seeds(config.seed, 2, size, trials=config.coverage_trials),
+                f"coverage: {what}",
+            ),
         ]
     _head(f"{name}: references of {reference:,} {units}; measured ± standard error")
     table = Table("", "nominal", "goal", *(column for size in sizes for column in (f"{size:,} {units}", "goal")))
@@ -252,33 +253,38 @@ def _measure_power(
         alerts([config.seed], reference, _BATCH_ROWS, table)
         trial = partial(alerts, reference=reference, rows=_BATCH_ROWS, table=table)
         what = f"batches shifted {feet:g} ft, {which}"
-        found[feet] = _run_trials(pool, trial, (config.seed, 3, int(10 * feet)), config.power_batches, what)
+        found[feet] = run_trials(
+            pool,
+            trial,
+            seeds(config.seed, 3, int(10 * feet), trials=config.power_batches),
+            what,
+        )
     counts = {feet: Counter(alert for raised in outcomes for alert in raised) for feet, outcomes in found.items()}
     alert_counts = {feet: len(list(filter(None, outcomes))) for feet, outcomes in found.items()}
     shown = Table("alert", *(f"{feet:g} ft" for feet in found))
-    shown.add_row("any", *(_share(count, config.power_batches) for count in alert_counts.values()), style="bold")
+    shown.add_row("any", *(share(count, config.power_batches) for count in alert_counts.values()), style="bold")
     for name, _ in sum(counts.values(), Counter()).most_common():
         shown.add_row(name, *(f"{count[name] / config.power_batches:.1%}" for count in counts.values()))
     _head(f"Power: batches of {_BATCH_ROWS:,} test shots shifted away from the hoop, {which}")
     console.print(shown)
     power = alert_counts[_GOAL_FEET] / config.power_batches
     console.print(
-        f"alert rate at {_GOAL_FEET:g} feet: {power:.1%}, goal at least {_MIN_POWER:.0%}: {_met(power, _MIN_POWER, 1)}"
+        f"alert rate at {_GOAL_FEET:g} feet: {power:.1%}, goal at least {_MIN_POWER:.0%}: {met(power, _MIN_POWER, 1)}"
     )
 
 
 def _measure_estimates(config: MonitorBenchConfig, pool: ProcessPoolExecutor) -> None:
     true_p = synthetic.true_probability(synthetic.shots(synthetic.BLOCK_ROWS, config.seed))
     trial = partial(covered, true_p=true_p)
-    found = _run_trials(pool, trial, (config.seed, 4), config.estimate_batches, "estimates")
+    found = run_trials(pool, trial, seeds(config.seed, 4, trials=config.estimate_batches), "estimates")
     table = Table("metric", "interval coverage", "goal", "after concept drift")
     for name in ESTIMATED:
         true, wrong = (sum(getattr(each, labels)[name] for each in found) for labels in ("true", "shifted"))
         table.add_row(
             name,
-            _share(true, len(found)),
-            _met(true / len(found), _MIN_COVERAGE, _MAX_COVERAGE),
-            _share(wrong, len(found)),
+            share(true, len(found)),
+            met(true / len(found), _MIN_COVERAGE, _MAX_COVERAGE),
+            share(wrong, len(found)),
         )
     _head(
         f"Estimates: {len(found):,} batches of {_BATCH_ROWS:,} synthetic shots, each with a reference of "
@@ -291,23 +297,6 @@ def _measure_estimates(config: MonitorBenchConfig, pool: ProcessPoolExecutor) ->
     )
 
 
-def _run_trials(
-    pool: ProcessPoolExecutor,
-    trial: Callable[[Sequence[int]], Result],
-    seed: Sequence[int],
-    trials: int,
-    what: str,
-) -> list[Result]:
-    seeds: Iterable[Sequence[int]] = [(*seed, number) for number in range(trials)]
-    outcomes = pool.map(trial, seeds, chunksize=_CHUNK_TRIALS)
-    try:
-        return list(track(outcomes, f"{trials:,} {what}", total=trials, console=console))
-    except BaseException:
-        # Cancel the pending trials when the benchmark is interrupted.
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-
-
 def _head(text: str) -> None:
     console.print()
     info(text)
@@ -318,15 +307,6 @@ def _judged(share: float, error: float, goal: error_rates.Goal) -> str:
     if goal.low <= share <= goal.high:
         return "met"
     return "possibly" if goal.low - 2 * error <= share <= goal.high + 2 * error else "NOT met"
-
-
-def _met(value: float, low_goal: float, high_goal: float) -> str:
-    return "met" if low_goal <= value <= high_goal else "NOT met"
-
-
-def _share(part: int, whole: int) -> str:
-    low, high = wilson([part], [whole])
-    return f"{part / whole:.1%} [{low[0]:.1%}, {high[0]:.1%}]"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ module has the tests of its own folder, so what only an end-to-end test notices 
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,10 @@ from pathlib import Path
 from pydantic import Field
 from rich.table import Table
 
+from bench.processes import copy_project
 from data.cli.config import CommandConfig, run_command
 from data.cli.console import console, info
 from data.errors import KobeShotError
-from data.paths import ROOT
 
 MODULES: dict[str, tuple[str, ...]] = {
     "monitor/metrics/*.py": ("tests/monitor/metrics",),
@@ -81,10 +80,7 @@ def measure(folder: Path, pattern: str, tests: tuple[str, ...], config: Mutation
     MutationError
         If the tests fail without a mutant.
     """
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, files.split("\0")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
+    copy_project(folder)
     settings = {
         "source_paths": ["data", "serving", "monitor", "steps"],
         "only_mutate": [pattern],

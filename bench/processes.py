@@ -54,8 +54,8 @@ class Trial:
     command_seconds : float
         Seconds of the command, from its start to its exit.
     mebibytes : float
-        Peak memory of all its processes, with shared pages counted once; for a cluster, plus the peak of the workers
-        and their executors.
+        Peak memory of all its processes, with shared pages counted once; for a cluster, with the workers and their
+        executors.
     """
 
     rows: int
@@ -116,7 +116,12 @@ def python_of(checkout: Path) -> str:
     return str(own) if own.exists() else sys.executable
 
 
-def measure_command(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> CommandUsage:
+def measure_command(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    others: Callable[[], list[psutil.Process]] = list,
+) -> CommandUsage:
     """Run a command and measure it.
 
     Parameters
@@ -126,6 +131,8 @@ def measure_command(command: Sequence[str], folder: Path, environment: Mapping[s
         Working directory.
     environment : mapping of str to str, optional
         Environment variables; those of this process by default.
+    others : callable
+        Gives processes that the command does not start, whose memory counts too.
 
     Raises
     ------
@@ -138,7 +145,7 @@ def measure_command(command: Sequence[str], folder: Path, environment: Mapping[s
     )
     samples = [(0.0, 0.0)]
     done = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(psutil.Process(process.pid), samples, done))
+    sampler = threading.Thread(target=_sample, args=(psutil.Process(process.pid), others, samples, done))
     sampler.start()
     output, errors = process.communicate()
     seconds = time.perf_counter() - started
@@ -150,10 +157,15 @@ def measure_command(command: Sequence[str], folder: Path, environment: Mapping[s
     return CommandUsage(seconds, max(tree for tree, _ in samples), max(largest for _, largest in samples), output)
 
 
-def _sample(parent: psutil.Process, samples: list[tuple[float, float]], done: threading.Event) -> None:
+def _sample(
+    parent: psutil.Process,
+    others: Callable[[], list[psutil.Process]],
+    samples: list[tuple[float, float]],
+    done: threading.Event,
+) -> None:
     while not done.wait(_SAMPLE_SECONDS):
         tree, largest = 0.0, 0.0
-        for process in _process_tree(parent):
+        for process in (*_process_tree(parent), *others()):
             try:
                 tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / _MEBIBYTE
                 largest = max(largest, process.memory_info().rss / _MEBIBYTE)

@@ -14,12 +14,9 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +29,7 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
 from bench import preparation
-from bench.cluster import Cluster, cluster
+from bench.cluster import cluster
 from bench.processes import Trial, copy_project, measure_command, measure_in_turns, print_trials, python_of
 from data.cli.console import info
 from data.cli.progress import progress_bar
@@ -192,13 +189,14 @@ def _measure(engine: str, table: Path, rows: int, python: str, project: Path, sc
         return _measure_step([*command, "--mode", "batch"], rows, project)
     if engine != "cluster":
         return _measure_step([*command, "--engine", "spark", "--master", engine], rows, project)
-    with cluster(Path(tempfile.mkdtemp(dir=scratch))) as found, _peak_of(found) as peak:
-        trial = _measure_step([*command, "--engine", "spark", "--master", found.master], rows, project)
-    return replace(trial, mebibytes=trial.mebibytes + peak[0])
+    with cluster(Path(tempfile.mkdtemp(dir=scratch))) as found:
+        return _measure_step([*command, "--engine", "spark", "--master", found.master], rows, project, found.processes)
 
 
-def _measure_step(command: Sequence[str], rows: int, project: Path) -> Trial:
-    usage = measure_command(command, project, _environment(command[0]))
+def _measure_step(
+    command: Sequence[str], rows: int, project: Path, others: Callable[[], list[psutil.Process]] = list
+) -> Trial:
+    usage = measure_command(command, project, _environment(command[0]), others)
     client = MlflowClient(tracking_uri=f"sqlite:///{project / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     run = client.search_runs(experiments, "attributes.run_name = 'PipelineAplicacao'", max_results=1)[0]
@@ -212,30 +210,6 @@ def _measure_pandas(table: Path, out: Path, rows: int, project: Path) -> Trial:
     arguments = ["--pandas", str(table), str(out), "models:/kobe_shot@champion"]
     usage = measure_command([sys.executable, "-m", "bench.scale", *arguments], project, _environment(sys.executable))
     return Trial(rows, json.loads(usage.output)["seconds"], usage.seconds, usage.tree_mebibytes)
-
-
-@contextmanager
-def _peak_of(found: Cluster) -> Iterator[list[float]]:
-    """Peak memory of the workers and their executors, MiB."""
-    peak, done = [0.0], threading.Event()
-
-    def sample() -> None:
-        while not done.wait(0.2):
-            total = 0.0
-            for process in found.processes():
-                try:
-                    total += getattr(process.memory_full_info(), "pss", 0) / 2**20
-                except psutil.Error:
-                    continue
-            peak[0] = max(peak[0], total)
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        sampler.join()
 
 
 def _environment(python: str) -> dict[str, str]:
