@@ -1,5 +1,6 @@
 """System: the server's traffic, latency and errors, the inference log, the runs, and the settings."""
 
+import io
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import streamlit as st
+from PIL import Image
 
 from data.errors import KobeShotError
 from data.masking import masked
@@ -31,6 +33,7 @@ _KEPT_SECONDS = 30
 _MAX_COMPARED = 4
 _IMAGES = (".png", ".jpg", ".jpeg")
 _WHEN = "YYYY-MM-DD HH:mm"
+_MAX_PIXELS = 1_440
 
 
 def show() -> None:
@@ -234,23 +237,13 @@ def _show_runs(table: pd.DataFrame) -> None:
     names = first.multiselect(_("Run name"), sorted(table["name"].unique()), placeholder=_("all names"))
     statuses = second.multiselect(_("Status"), sorted(table["status"].unique()), placeholder=_("any status"))
     kept = table[table["name"].isin(names or table["name"]) & table["status"].isin(statuses or table["status"])]
+    columns = _run_columns()
     st.dataframe(
-        kept.assign(status=kept["status"].str.lower()),
+        kept.assign(status=kept["status"].str.lower())[[name for name in columns if name in kept]],
         hide_index=True,
         height=320,
         placeholder="-",
-        column_order=[
-            "start",
-            "name",
-            "status",
-            "seconds",
-            "version",
-            *_KEY_METRICS,
-            "data_source",
-            "parent",
-            "run_id",
-        ],
-        column_config=_run_columns(),
+        column_config=columns,
     )
     oldest = f"; only the newest {listings.MAX_RUNS:,} are listed" if len(table) >= listings.MAX_RUNS else ""
     st.caption(sentence(f"{len(kept):,} of {len(table):,} runs{oldest}. Metrics are those that the run itself logged."))
@@ -265,10 +258,10 @@ def _run_columns() -> dict[str, Any]:
         "status": "Status",
         "seconds": st.column_config.NumberColumn(_("Duration"), format="%.1f s"),
         "version": "Version",
+        **{name: st.column_config.NumberColumn(_(metric_name(name).label), format="%.4f") for name in _KEY_METRICS},
         "data_source": "Data",
         "parent": "Part of",
         "run_id": "Run id",
-        **{name: st.column_config.NumberColumn(_(metric_name(name).label), format="%.4f") for name in _KEY_METRICS},
     }
 
 
@@ -368,7 +361,15 @@ def _artifacts(store: ModelStore, run_id: str) -> list[str]:
 
 @cache.cached(st.cache_data, max_entries=50)
 def _image(store: ModelStore, run_id: str, path: str) -> bytes:
-    return store.artifact(run_id, path).read_bytes()
+    """An image of a run; a wide one is scaled once, which Streamlit does in each run of the page."""
+    file = store.artifact(run_id, path)
+    with Image.open(file) as image:
+        if image.width <= _MAX_PIXELS:
+            return file.read_bytes()
+        image.thumbnail((_MAX_PIXELS, image.height))
+        written = io.BytesIO()
+        image.save(written, image.format)
+    return written.getvalue()
 
 
 if __name__ == "__main__":
