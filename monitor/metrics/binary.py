@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 
 from data.groups import Groups
@@ -202,14 +203,10 @@ class StreamingCounts:
         if targets.shape == values.shape == (0,):
             return
         _check(targets, values)
-        # Two sorts without inverse indices are much faster than one with them.
-        hits, made = np.unique(values[targets == 1], return_counts=True)
-        misses, missed = np.unique(values[targets == 0], return_counts=True)
-        self.add_counted(
-            np.concatenate([hits, misses]),
-            np.concatenate([made, np.zeros(len(misses))]),
-            np.concatenate([np.zeros(len(hits)), missed]),
-        )
+        # A table of hashes is faster than a sort.
+        codes, distinct = pd.factorize(pd.Series(values))
+        made: Floats = np.bincount(codes, weights=targets).astype(np.float64)
+        self.add_counted(distinct.to_numpy(), made, np.bincount(codes) - made)
 
     def add_counted(self, probability: Floats, made: Floats, missed: Floats) -> None:
         """Add rows that are already counted by P(made), or by bin with the bin's mean P(made).

@@ -281,6 +281,8 @@ def map_concurrently(
 ) -> Iterator[tuple[Item, Result]]:
     """Do work on several items at a time and give the results in order; only a few items are held at once.
 
+    A thread of its own takes the items, one ahead of the work.
+
     `stop` is called when a piece of work, or the consumer of the results, fails: it cancels the others.
 
     Examples
@@ -288,10 +290,13 @@ def map_concurrently(
     >>> list(map_concurrently(abs, [-1, -2], at_once=2))
     [(-1, 1), (-2, 2)]
     """
-    with ThreadPoolExecutor(at_once) as pool:
+    iterator = iter(items)
+    with ThreadPoolExecutor(at_once) as pool, ThreadPoolExecutor(1) as reader:
         waiting = []
+        following = reader.submit(next, iterator, None)
         try:
-            for item in items:
+            while (item := following.result()) is not None:
+                following = reader.submit(next, iterator, None)
                 waiting.append((item, pool.submit(work, item)))
                 if len(waiting) > at_once:
                     first, future = waiting.pop(0)

@@ -620,7 +620,7 @@ class ScoringModel(PythonModel):
     def _checked(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The values, if all are allowed; what only float32 puts outside a range becomes its end."""
         inside = (values >= self.minimum) & (values <= self.maximum)
-        if inside.all() and not (values.take(self._whole_places, axis=1) % 1).any():
+        if inside.all() and all((np.floor(values[:, place]) == values[:, place]).all() for place in self._whole_places):
             return values
         inside |= self.nullable & np.isnan(values)
         for ends in (self.minimum, self.maximum):
