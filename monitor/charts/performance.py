@@ -259,7 +259,7 @@ def forest(
 
 
 def tied_groups(groups: pd.DataFrame, title: str) -> go.Figure:
-    """FG% against P(made) of groups of rows with the same P(made); the area of a marker is the rows of its group.
+    """FG% against P(made) of groups of rows with a similar P(made); the area of a marker is the rows of its group.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def tied_groups(groups: pd.DataFrame, title: str) -> go.Figure:
         y=percent["rate"],
         error_y=_error(percent["rate"], percent["low"], percent["high"], CURRENT),
         customdata=groups[["rows", "avoidable"]],
-        name=worded("groups of equal P(made)"),
+        name="groups of rows",
         mode="markers",
         marker={
             "color": CURRENT,

@@ -7,10 +7,16 @@ scikit-learn's ``DummyClassifier(strategy="prior")``, fitted on the evaluated ro
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scipy.stats import chi2_contingency
+
 from monitor.metrics.intervals import CONFIDENCE, Interval, Performance
 
 SKILL = "log_loss_skill"
 """Metric whose interval decides."""
+
+
+OF_BASE_RATE = frozenset({"log_loss", "brier", "accuracy"})
+"""Metrics that the base rate changes by itself: of two samples whose base rates differ they do not compare."""
 
 
 class Result(StrEnum):
@@ -76,3 +82,21 @@ def compare(performance: Performance) -> Comparison | None:
         return None
     skill = performance.interval(SKILL)
     return Comparison(classify(skill.low, skill.high), skill, performance.rows)
+
+
+def differs(sample: Performance, other: Performance) -> bool:
+    """Whether the base rates of two samples differ, by a chi-squared test at the 5% level.
+
+    Examples
+    --------
+    >>> from monitor.metrics.intervals import evaluate_with_intervals
+    >>> half = evaluate_with_intervals([1, 0] * 99, [0.5, 0.4] * 99)
+    >>> third = evaluate_with_intervals([1, 0, 0] * 99, [0.5, 0.4, 0.3] * 99)
+    >>> differs(half, third), differs(half, half)
+    (True, False)
+    """
+    made = [round(each.rate * each.rows) for each in (sample, other)]
+    missed = [each.rows - count for each, count in zip((sample, other), made, strict=True)]
+    if 0 in (sum(made), sum(missed)):
+        return False
+    return bool(chi2_contingency([made, missed]).pvalue < 1 - CONFIDENCE)

@@ -93,7 +93,7 @@ def offer_backtest() -> None:
     with st.container(border=True):
         st.caption(
             _(
-                "Runs the retraining policy on the production set in the order of its games, and compares it with "
+                "Runs the retraining policy on the production set in the order of time, and compares it with "
                 "never retraining and with retraining after every batch (`python -m steps.operacao`). It takes minutes."
             )
         )

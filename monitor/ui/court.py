@@ -141,6 +141,7 @@ def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
                 {
                     _("Zone"): _(str(row["zone"])),
                     _("shots"): f"{row['shots']:,}",
+                    _("labeled"): f"{row['labeled']:,}",
                     _("FG%"): rate.format(row["rate"]) if row["labeled"] else "-",
                     _("expected"): rate.format(row["expected"]) if row["labeled"] else "-",
                 }
@@ -214,10 +215,10 @@ def _show_rates(table: pd.DataFrame) -> None:
         named = groups.cat.rename_categories({each: sentence(str(each)) for each in groups.cat.categories})
         figure = performance.rates(rates.rates_by_group(table, named), label, sentence(f"FG% by {label}"))
         widgets.base_figure(figure, f"rates_{name}", columns[place % 2])
-    distance = np.minimum(np.floor(table["shot_distance"].to_numpy()), np.ceil(court.MID_COURT_Y)).astype(int)
-    figure = performance.rates(
-        rates.rates_by_group(table, distance), _("distance, feet"), _("FG% by distance from the hoop")
-    )
+    distance, farthest = np.floor(table["shot_distance"].to_numpy()), int(np.ceil(court.MID_COURT_Y))
+    feet = rates.rates_by_group(table, np.minimum(distance, farthest).astype(int))
+    feet["group"] = feet["group"].astype(str).replace(str(farthest), f"{farthest}+")
+    figure = performance.rates(feet, _("distance, feet"), _("FG% by distance from the hoop"))
     widgets.base_figure(figure, "rates_feet")
 
 

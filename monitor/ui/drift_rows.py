@@ -32,8 +32,8 @@ def _table(evaluation: Evaluation, rows: Sequence[DriftRow]) -> str:
         f'<span style="color:{REFERENCE}">■</span> {_("reference")} &nbsp; '
         f'<span style="color:{CURRENT}">■</span> {_("current")}'
     )
-    cells = [_("Feature"), legend, _("Shift"), _("Times the threshold")]
-    html = "".join(f'<div class="head">{cell}</div>' for cell in cells)
+    cells = [(_("Feature"), ""), (legend, " legend"), (_("Shift"), ""), (_("Times the threshold"), "")]
+    html = "".join(f'<div class="head{more}">{cell}</div>' for cell, more in cells)
     alt = _("distributions of reference and current rows")
     for row in rows:
         image = as_image(sparkline(evaluation.baseline.table[row.column], evaluation.current[row.column]), alt)

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from data.datasets import Dataset, worded
-from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY, TARGET
+from data.schema import MODEL_VERSION, PROBABILITY, TARGET
 from monitor.charts import performance
 from monitor.charts.court_rows import with_label
 from monitor.metrics.binary import log_loss_by_row
@@ -18,6 +18,8 @@ from monitor.ui.cache import ShownEvaluation
 from monitor.ui.text import _
 
 _ROWS_SHOWN, _GROUPS_SHOWN = 15, 20
+_FEWEST = 20
+"""Rows of a group, unless there are fewer."""
 _SAME = 4
 """Digits to which probabilities are the same."""
 
@@ -31,12 +33,16 @@ def show(shown: ShownEvaluation) -> None:
         st.info(_("There is no labeled row yet, so these are errors on the test set."), icon=":material/info:")
     groups = tied_groups(rows)
     st.subheader(_("Where the loss is"))
-    st.caption(
-        _(
-            "Rows with the same P(made) are one group: a tree predicts one probability per leaf. A group loses more "
-            "than it must when its FG% is not its P(made). Avoidable loss: rows times the gap, in total log loss."
-        )
+    grouped = (
+        _("Rows with the same P(made) are one group: a tree predicts one probability per leaf.")
+        if _has_ties(rows)
+        else _("Rows with a similar P(made) are one group.")
     )
+    lost = _(
+        "A group loses more than it must when its FG% is not its P(made). Avoidable loss: rows times the gap, in total "
+        "log loss."
+    )
+    st.caption(f"{grouped} {lost}")
     left, right = st.columns([1, 1])
     widgets.base_figure(performance.tied_groups(groups, _("P(made) against FG% by group")), "ties", left)
     with right:
@@ -61,11 +67,9 @@ def tied_groups(rows: pd.DataFrame) -> pd.DataFrame:
         in total that the FG% of the group would save.
     """
     made, probability = rows[TARGET].to_numpy(dtype=float), rows[PROBABILITY].to_numpy(dtype=float)
-    shown = np.round(probability, _SAME)
-    distinct, place = np.unique(shown, return_inverse=True)
-    if len(distinct) > len(rows) / 10:
-        # Without ties, bins of equal size.
-        bins = min(20, max(1, len(rows) // 50))
+    place = np.unique(np.round(probability, _SAME), return_inverse=True)[1]
+    if not _has_ties(rows):
+        bins = min(_GROUPS_SHOWN, max(1, len(rows) // _FEWEST))
         place = np.minimum((np.argsort(np.argsort(probability, kind="stable")) * bins) // max(len(rows), 1), bins - 1)
     count = np.bincount(place)
     kept = count > 0
@@ -84,6 +88,11 @@ def tied_groups(rows: pd.DataFrame) -> pd.DataFrame:
         }
     )  # fmt: skip
     return found.sort_values("avoidable", ascending=False, ignore_index=True)
+
+
+def _has_ties(rows: pd.DataFrame) -> bool:
+    """Whether many rows share each P(made); else groups are bins of equal size."""
+    return rows[PROBABILITY].round(_SAME).nunique() <= len(rows) / 10
 
 
 def _group_columns() -> dict[str, Any]:
@@ -107,10 +116,11 @@ def _show_worst(rows: pd.DataFrame, dataset: Dataset) -> None:
     loss = log_loss_by_row(rows[TARGET], rows[PROBABILITY])
     worst = np.argsort(-loss, kind="stable")[:_ROWS_SHOWN]
     rows = rows.rename(columns={TARGET: dataset.target.name})
-    every = (dataset.id.name, *dataset.feature_names, dataset.target.name, PREDICTION, PROBABILITY, MODEL_VERSION)
-    names = [name for name in every if name in rows]
+    predicted = (dataset.id.name, PROBABILITY, dataset.target.name)
+    names = [name for name in (*predicted, *dataset.feature_names, MODEL_VERSION) if name in rows]
     st.caption(_("The predictions with the highest log loss: confident and wrong."))
-    table = rows.iloc[worst][names].assign(log_loss=loss[worst])
+    table = rows.iloc[worst][names]
+    table.insert(len(predicted), "log_loss", loss[worst])
     columns: dict[str, Any] = {name: st.column_config.Column(_(column_name(name, unit=True))) for name in names}
     for column in dataset.features:
         if column.unit == "degrees":

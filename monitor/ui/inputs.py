@@ -41,8 +41,8 @@ def _show_cards(evaluation: Evaluation) -> None:
     columns, found = st.columns(5), evaluation.drift
     drifted, is_evaluated = found.drifted_features, evaluation.own_share <= MAX_OWN
     if is_evaluated:
-        note = f"nominal FPR {ALPHA:.0%}"
-        meaning = _("FPR: false-positive rate, the share of batches without drift in which drift is detected.")
+        note = sentence(f"false alarms: {ALPHA:.0%}")
+        meaning = _("False alarms: the nominal share of batches without drift in which drift is detected.")
         widgets.card(columns[0], _("Drift"), _("detected") if found.alarm else _("not detected"), note, meaning=meaning)
     else:
         widgets.card(columns[0], _("Drift"), _("not evaluated"), _("rows are not new"))
@@ -64,7 +64,7 @@ def _show_cards(evaluation: Evaluation) -> None:
         widgets.card(columns[3], _("Classifier AUC"), f"{found.classifier.auc:.3f}", note, meaning=meaning)
     else:
         widgets.card(columns[3], _("Classifier AUC"), _("too few rows"))
-    difference = f"mean {found.mean_difference[PROBABILITY]:+.3f}"
+    difference = f"shift {found.mean_difference[PROBABILITY]:+.3f}"
     drift = "drifted" if found.has_drifted(PROBABILITY) else "not drifted"
     widgets.card(columns[4], _("P(made)"), drift if is_evaluated else _("not evaluated"), difference)
 

@@ -65,15 +65,27 @@ def _samples(shown: ShownEvaluation) -> dict[str, tuple[pd.DataFrame, Performanc
 
 def _show_cards(shown: ShownEvaluation) -> None:
     samples = _samples(shown)
-    reference = samples["test"][1].metrics
-    current = samples.get(shown.evaluation.name, samples["test"])[1].metrics
-    is_test = current is reference
+    reference = samples["test"][1]
+    current = samples.get(shown.evaluation.name, samples["test"])[1]
+    incomparable = _incomparable(reference, current)
     for column, name in zip(st.columns(len(_CARDS)), _CARDS, strict=True):
-        before = None if is_test else reference.get(name)
-        widgets.metric_card(column, name, current.get(name), before, compared_with=_("from test"))
+        before = None if current is reference or name in incomparable else reference.metrics.get(name)
+        widgets.metric_card(column, name, current.metrics.get(name), before, compared_with=_("from test"))
+    if incomparable:
+        st.caption(
+            sentence(
+                f"The base rate is {reference.rate:.1%} in the test set and {current.rate:.1%} here, which changes log "
+                "loss, Brier score and accuracy by itself: compare the skill scores."
+            )
+        )
     for name, (_rows, measured) in samples.items():
         if compared := base_rate.compare(measured):
             st.caption(sentence(f"On {widgets.plain(name)}, version {shown.evaluation.version} is {compared.message}."))
+
+
+def _incomparable(reference: Performance, current: Performance) -> frozenset[str]:
+    """The metrics that do not compare because the base rates of the samples differ."""
+    return base_rate.OF_BASE_RATE if base_rate.differs(reference, current) else frozenset()
 
 
 def _show_metrics(shown: ShownEvaluation) -> None:
@@ -95,6 +107,8 @@ def _show_metrics(shown: ShownEvaluation) -> None:
 def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names: list[str], key: str) -> None:
     """Show metrics of each sample with intervals, and the change, as a table that can be downloaded."""
     intervals = {sample: measured.intervals() for sample, (_rows, measured) in samples.items()}
+    performances = [measured for _rows, measured in samples.values()]
+    incomparable = _incomparable(performances[0], performances[-1])
     table = []
     for name in names:
         metric = metric_name(name)
@@ -108,7 +122,7 @@ def _show_comparison(samples: dict[str, tuple[pd.DataFrame, Performance]], names
             continue
         values = [own[name].value for own in intervals.values() if name in own]
         change = values[-1] - values[0] if len(values) > 1 else 0.0
-        worse = metric.is_worse(change)
+        worse = None if name in incomparable else metric.is_worse(change)
         arrow = "" if worse is None else f"{'▲' if change > 0 else '▼'} {_('worse') if worse else _('better')}"
         changed = {}
         if len(intervals) > 1:

@@ -15,7 +15,8 @@ from data.preparation.manifest import PROD
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from monitor.charts.court import pick_on_court
 from monitor.metrics.binary import METRICS, THRESHOLD
-from monitor.ui import scoring, widgets
+from monitor.metrics.names import column_name
+from monitor.ui import cache, scoring, widgets
 from monitor.ui.scoring import ScoredUpload, ShotPrediction, UploadedTable, Value
 from monitor.ui.text import _, sentence
 from serving.client.endpoint import RejectedRowsError, ScoringError
@@ -51,6 +52,8 @@ def show() -> None:
             "from monitoring and training."
         )
     )
+    if cache.served(widgets.endpoint()) is None:
+        st.warning(f"{_('The scoring server does not respond.')} {widgets.how_to_serve()}", icon=":material/cloud_off:")
     one, table = st.tabs([_("One shot"), _("A table of shots")])
     with one:
         _show_one()
@@ -479,16 +482,12 @@ def _predictions() -> list[ShotPrediction]:
 def _how_to_serve(error: KobeShotError) -> str:
     # The message of the client ends with its own commands.
     found = str(error).partition(" Start one:")[0]
-    start = (
-        f"Start a server with `make serve`, or with `mlflow models serve -m models:/{current().registered_model}"
-        "/Production --env-manager local`, and set its URL above."
-    )
-    return f"{found}\n\n{sentence(start)}"
+    return f"{found}\n\n{widgets.how_to_serve()}"
 
 
 def _label(name: str, unit: str) -> str:
-    label = name.replace("_", " ").capitalize()
-    return _(f"{label} ({unit})" if unit and unit not in name else label)
+    label = _(column_name(name))
+    return f"{label} ({_(unit)})" if unit and unit not in name else label
 
 
 def _key(name: str) -> str:

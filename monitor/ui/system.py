@@ -114,12 +114,7 @@ def _show_endpoint(champion: ModelVersion | None) -> None:
                 st.badge(_("responds"), icon=":material/cloud_done:", color="green")
                 _badge_version(served, champion)
         if served is None:
-            st.caption(
-                sentence(
-                    "Start a server with `make serve`, or with `mlflow models serve -m "
-                    f"models:/{registry.model()}/Production --env-manager local`, and set its URL above."
-                )
-            )
+            st.caption(widgets.how_to_serve())
         else:
             logged = {True: "on", False: "off", None: "unknown"}
             since = f"Version loaded at {_format_datetime(served.since)} · " if served.since else ""
@@ -338,7 +333,7 @@ def _show_trends(table: pd.DataFrame) -> None:
         return
     named = rows.rename(columns={each: _(metric_name(each).label) for each in selected})
     labels = [_(metric_name(each).label) for each in selected]
-    widgets.base_figure(trend(named, labels, f"{name}, {len(rows):,} finished runs"), "trend")
+    widgets.base_figure(trend(named, labels, f"{name}, {len(rows):,} finished run{'s' * (len(rows) != 1)}"), "trend")
 
 
 def _format_datetime(when: datetime | None) -> str:

@@ -118,7 +118,7 @@ def _show_headline(state: _State) -> bool:
             is_divided = widgets.source() == widgets.BATCH and state.champion.labels_until is None
             found = difference(state.found, current() if is_divided else None)
             st.markdown(widgets.plain(" ".join(each.text(_) for each in found)))
-        st.caption(widgets.plain(subject.description(about, state.latest.started)))
+        st.caption(widgets.plain(f"{current().title}. {subject.description(about, state.latest.started)}"))
     with right:
         _show_next(state)
     return _warn_of_versions(state, about)
@@ -146,11 +146,10 @@ def _facts(state: _State, about: Subject) -> list[str]:
     facts = [f"**{_('Version')} {champion.version}**{widgets.plain(model)}"]
     if about.is_about(champion.version) and state.latest:
         first, runs = _since(state.completed, state.latest)
-        facts.append(
-            (_("in this status since {when} ({runs} runs)") if runs > 1 else _("in this status since {when}")).format(
-                when=calendar.format_datetime(first), runs=runs
-            )
-        )
+        since = _("in this status since {when} ({runs} runs)") if runs > 1 else _("in this status since {when}")
+        if sum(run.model_version == champion.version for run in state.completed) == 1:
+            since = _("since its first evaluation, {when}")
+        facts.append(since.format(when=calendar.format_datetime(first), runs=runs))
     return facts
 
 
@@ -435,8 +434,9 @@ def _show_loss(state: _State) -> None:
         above, windows = int((rows["log_loss"] > threshold).sum()), len(rows)
         st.caption(
             _(
-                "The retraining policy calls a window degraded if its log loss is above {threshold}, {share} over the "
-                "test set: {above} of {windows} here."
+                "By its log loss, a window is degraded above {threshold}, {share} over the test set: "
+                "{above} of {windows} here. The retraining policy also checks the F1 score and the base rate: "
+                "see Champions."
             ).format(
                 threshold=sentence(metric_name("log_loss").format(threshold)), share=f"{share:.0%}", above=above,
                 windows=windows,

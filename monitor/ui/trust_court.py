@@ -185,7 +185,9 @@ def _words() -> dict[str, str]:
         "legend_hatched": _("hatched: no training shots there"),
         "legend_hollow": _("hollow: no labels yet"),
         "not_drawn": _("farther shots not drawn"),
-        "click": _("Click on a spot for its probability."),
+        "click": _(
+            "Where shots are few, the color is nearer to that of the zone. Click on a spot for its probability."
+        ),
         "table": _("Zones as a table"),
         "zone": _("Zone"),
         "fg": _("FG%"),

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from data.datasets import for_dataset
+from data.datasets import current, for_dataset
 from data.errors import KobeShotError
 from monitor.charts import palette
 from monitor.metrics.names import MODEL_NAMES, MetricName, metric_name
@@ -270,6 +270,14 @@ def download_table(table: Any, name: str, key: str) -> None:  # noqa: ANN401 a d
         _("Download as CSV"), lambda: table.to_csv(index=False).encode(), f"{name}.csv", "text/csv",
         icon=":material/download:", on_click="ignore", key=key,
     )  # fmt: skip
+
+
+def how_to_serve() -> str:
+    """The commands that start a scoring server, and where its URL is set."""
+    return sentence(
+        f"Start a server with `make serve`, or with `mlflow models serve -m models:/{current().registered_model}"
+        "/Production --env-manager local`, and set its URL under *Scoring server* at the top of this page."
+    )
 
 
 def court_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:

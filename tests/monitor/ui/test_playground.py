@@ -79,8 +79,8 @@ def test_the_form_has_a_field_with_its_range_for_each_feature(page: Page) -> Non
         ("minutes_remaining", -1, "Minutes remaining: found -1, expected a float from 0 to 12"),
         ("shot_distance", 1_000, "found 1000, expected a float from 0 to 94"),
         ("shot_distance", None, "found nothing, expected a float from 0 to 94"),
-        ("lat", 40.5, "Lat (degrees): found 40.5, expected a float from"),
-        ("lng", 0, "Lng (degrees): found 0, expected a float from"),
+        ("lat", 40.5, "Latitude (degrees): found 40.5, expected a float from"),
+        ("lng", 0, "Longitude (degrees): found 0, expected a float from"),
     ],
 )
 def test_a_value_out_of_range_is_an_error_below_its_field_and_nothing_is_sent(
@@ -117,21 +117,23 @@ def test_the_error_of_one_shot_is_not_shown_with_another(page: Page) -> None:
 
 def test_a_distance_that_contradicts_the_location_is_a_warning_and_can_be_corrected(page: Page) -> None:
     shown = page("http://127.0.0.1:1")
-    assert not shown.warning
+    (down,) = shown.warning
+    assert "does not respond" in down.value
     shown.number_input(key="playground_shot_distance").set_value(3.0).run()
-    assert "18.2 feet from the hoop, but the distance is 3, which is 15.2 feet too short" in shown.warning[0].value
+    assert "18.2 feet from the hoop, but the distance is 3, which is 15.2 feet too short" in shown.warning[1].value
     shown = button(shown, "Set the distance to 18 feet")
     assert not shown.exception
-    assert not shown.warning
+    assert len(shown.warning) == 1
     assert shown.number_input(key="playground_shot_distance").value == 18
     shown.number_input(key="playground_lat").set_value(33.8).run()
-    assert "feet too short" in shown.warning[0].value
+    assert "feet too short" in shown.warning[1].value
 
 
 def test_a_rounded_distance_matches_its_location(page: Page) -> None:
     shown = page("http://127.0.0.1:1")
     for distance in (18.0, 18.2, 19.0):
-        assert not shown.number_input(key="playground_shot_distance").set_value(distance).run().warning
+        shown.number_input(key="playground_shot_distance").set_value(distance).run()
+        assert not any("the distance is" in warning.value for warning in shown.warning)
 
 
 def test_the_result_of_one_file_is_not_shown_with_another(page: Page, production_server: ProductionServer) -> None:
@@ -194,7 +196,7 @@ def test_the_error_of_a_server_that_is_down_holds_its_url_and_the_commands_that_
     url = f"http://127.0.0.1:{free_port()}"
     shown = button(page(url), "Score")
     assert not shown.exception
-    for expected in (url, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "set its URL above"):
+    for expected in (url, "make serve", "mlflow models serve -m models:/kobe_shot/Production", "set its URL under"):
         assert expected in shown.error[0].value
     assert not shown.metric
 
