@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -11,11 +12,13 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from mlflow.store.db import utils as mlflow_database
+from mlflow.store.db.db_types import SQLITE
 from mlflow.store.model_registry import sqlalchemy_store as registry_store
 from mlflow.store.tracking import sqlalchemy_store as tracking_store
 from sklearn.pipeline import Pipeline
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from streamlit.components.v2 import manifest_scanner
 
@@ -88,25 +91,40 @@ def _searches_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_once() -> Iterator[None]:
-    """SQLAlchemy compiles each statement once for all SQLite stores of a process, not once for each store.
+def _few_statements() -> Iterator[None]:
+    """MLflow's SQLite stores take less than half the CPU time, as they do what repeats once.
 
-    A compiled statement is found by its dialect. Each store makes one, and all are equal here.
+    SQLAlchemy compiles each statement once for all stores of a process: it finds a compiled one by its dialect. Each
+    store makes one, and all are equal here. A connection is configured when it is made, not for each of MLflow's
+    sessions. No change of the registry is preceded by a search for a prompt of that name: there are none.
     """
     compiled: dict[Any, Any] = {}
-    create = mlflow_database.create_sqlalchemy_engine
+    create, make_sessions = mlflow_database.create_sqlalchemy_engine, mlflow_database._get_managed_session_maker  # noqa: SLF001
 
     def create_engine(uri: str) -> Engine:
         engine: Engine = create(uri)
         if isinstance(engine.dialect, SQLiteDialect_pysqlite):
             engine.update_execution_options(compiled_cache=compiled)
+            event.listen(engine, "connect", _configure)
         return engine
+
+    def make_plain_sessions(maker: object, kind: str) -> object:
+        return make_sessions(maker, "" if kind == SQLITE else kind)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SQLiteDialect_pysqlite, "__eq__", lambda one, other: type(one) is type(other))
         patch.setattr(SQLiteDialect_pysqlite, "__hash__", lambda one: hash(type(one)))
         patch.setattr(mlflow_database, "create_sqlalchemy_engine", create_engine)
+        for module in (mlflow_database, registry_store):
+            patch.setattr(module, "_get_managed_session_maker", make_plain_sessions)
+        patch.setattr(MlflowClient, "_raise_if_prompt", lambda _client, _name: None)
         yield
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    """Configure a connection as MLflow's sessions do; the disk need not keep what a test writes."""
+    for setting in ("foreign_keys = ON", "busy_timeout = 20000", "case_sensitive_like = true", "synchronous = OFF"):
+        connection.execute(f"PRAGMA {setting}")
 
 
 @pytest.fixture(scope="session")
@@ -197,8 +215,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame, emp
     """A checkout with a small champion; tests copy it."""
 
     def make(folder: Path) -> None:
-        shutil.copy(empty_database, copy_project(folder).folder / "mlflow.db")
-        publish(Checkout(folder), shots)
+        publish(copy_project(folder, empty_database), shots)
 
     return Checkout(once(tmp_path_factory, "published", make))
 
@@ -234,26 +251,35 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 
 def _after_main(
-    factory: pytest.TempPathFactory, name: str, run_main: Callable[[Checkout], "subprocess.CompletedProcess[str]"]
+    factory: pytest.TempPathFactory,
+    database: Path,
+    name: str,
+    run_main: Callable[[Checkout], "subprocess.CompletedProcess[str]"],
 ) -> tuple[Checkout, str]:
     def make(folder: Path) -> None:
-        folder.with_suffix(".printed").write_text(ok(run_main(copy_project(folder))), encoding="utf-8")
+        printed = ok(run_main(copy_project(folder, database)))
+        folder.with_suffix(".printed").write_text(printed, encoding="utf-8")
 
     folder = once(factory, name, make)
     return Checkout(folder), folder.with_suffix(".printed").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
-def real_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
+def real_main(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Checkout, str]:
     """A checkout after ``main`` on the real files, and what it printed; tests copy what they change."""
     if not REAL.is_dir():
         pytest.skip(f"the real files are not at {REAL}")
-    return _after_main(tmp_path_factory, "real", lambda checkout: checkout.step("main", "--source", str(REAL)))
+    return _after_main(
+        tmp_path_factory, empty_database, "real", lambda checkout: checkout.step("main", "--source", str(REAL))
+    )
 
 
 @pytest.fixture(scope="session")
-def synthetic_main(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, str]:
+def synthetic_main(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Checkout, str]:
     """The same of ``mlflow run . -e main``, short and on synthetic shots."""
     return _after_main(
-        tmp_path_factory, "synthetic", lambda checkout: checkout.mlflow_run("main", "-P", "source=synthetic", *FAST)
+        tmp_path_factory,
+        empty_database,
+        "synthetic",
+        lambda checkout: checkout.mlflow_run("main", "-P", "source=synthetic", *FAST),
     )

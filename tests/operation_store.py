@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,21 @@ def using_store(database: Path, artifacts: Path | None = None) -> Iterator[None]
 
 def shots(rows: int, seed: int) -> pd.DataFrame:
     """Shots as the prepared tables hold them, all labeled."""
-    raw = synthetic.shots(rows, seed).rename(columns={"lon": "lng"})
+    raw = _simulated(rows, seed)
     table = raw[[SHOT_ID, *FEATURES]].astype(dict.fromkeys(FEATURES, "float64"))
     made = np.random.default_rng(seed).random(rows) < synthetic.true_probability(raw)
     table.attrs.clear()
     return table.assign(**{TARGET: made.astype("float64")})
+
+
+@cache
+def _simulated(rows: int, seed: int) -> pd.DataFrame:
+    return synthetic.shots(rows, seed).rename(columns={"lon": "lng"})
+
+
+def fit_champion(train: pd.DataFrame) -> Pipeline:
+    """The model that `fill_store` logs."""
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(train[list(FEATURES)].to_numpy(), train[TARGET])
 
 
 def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipeline:
@@ -60,8 +71,7 @@ def fill_store(folder: Path, train: pd.DataFrame, test: pd.DataFrame) -> Pipelin
     train, test : pandas.DataFrame
         The champion is trained on the first.
     """
-    values, labels = train[list(FEATURES)].to_numpy(), train[TARGET].to_numpy()
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(values, labels)
+    pipeline = fit_champion(train)
     tables = {"base_train": train, "base_test": test}
     digests = {}
     with mlflow.start_run(run_name="PreparacaoDados", tags={"data_source": "synthetic", "synthetic": "true"}):

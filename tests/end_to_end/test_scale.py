@@ -39,7 +39,7 @@ _PARTS = 24
 
 
 @pytest.fixture(scope="module")
-def applied(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Checkout:
+def applied(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame, empty_database: Path) -> Checkout:
     """A checkout after ``main`` on raw tables in parts: the real ones, or simulated ones where those are not."""
     folder = tmp_path_factory.mktemp("applied")
     raw = folder / "raw"
@@ -47,7 +47,7 @@ def applied(tmp_path_factory: pytest.TempPathFactory, shots: pd.DataFrame) -> Ch
     for name, points in ((DEV_FILE, TWO_POINTS), (PROD_FILE, THREE_POINTS)):
         table = pd.read_parquet(REAL / name) if REAL.is_dir() else shots[shots["shot_type"] == points]
         in_parts(table, raw / name, 3)
-    checkout = copy_project(folder / "project")
+    checkout = copy_project(folder / "project", empty_database)
     printed = ok(checkout.mlflow_run("main", *FAST, "-P", f"source={raw}"))
     assert "main: done" in printed
     return checkout

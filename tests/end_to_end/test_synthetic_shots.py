@@ -131,8 +131,10 @@ def test_a_step_that_fails_stops_main_and_leaves_production_as_it_was(checkout: 
     pd.testing.assert_frame_equal(checkout.table("base_train"), processed)
 
 
-def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(tmp_path: Path) -> None:
-    checkout = copy_project(tmp_path)
+def test_a_model_that_does_not_pass_the_gate_ends_main_with_the_gates_reason(
+    tmp_path: Path, empty_database: Path
+) -> None:
+    checkout = copy_project(tmp_path, empty_database)
     few = ["--source", "synthetic", "--synthetic_rows", "2000", "--n_iter", "1", "--cv_folds", "2", "--models", "nb"]
     result = checkout.step("main", *few)
     assert result.returncode == 1

@@ -382,8 +382,8 @@ def test_data_that_cannot_be_evaluated_is_reported_without_a_traceback(
     assert "health_status" not in newest(checkout).data.tags
 
 
-def test_without_a_champion_the_message_names_the_command_to_run_first(tmp_path: Path) -> None:
-    result = copy_project(tmp_path).step("monitoramento")
+def test_without_a_champion_the_message_names_the_command_to_run_first(tmp_path: Path, empty_database: Path) -> None:
+    result = copy_project(tmp_path, empty_database).step("monitoramento")
     assert result.returncode == 1
     assert "kobe_shot has no champion yet" in printed(result)
     assert "mlflow run . -e treinamento" in printed(result)

@@ -1,5 +1,6 @@
 """The revision of a store changes with each write to it, and not otherwise."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,9 @@ from tests.operation_store import using_store
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Iterator[ModelStore]:
+def written(tmp_path: Path, empty_database: Path) -> Iterator[ModelStore]:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     with using_store(tmp_path / "mlflow.db"):
-        MlflowClient().search_experiments()
         yield current_store()
 
 

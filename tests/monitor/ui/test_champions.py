@@ -21,11 +21,9 @@ from serving.registry.gate import GateResult
 from tests.operation_store import (
     backtest_record,
     decision_record,
-    fill_store,
     log_backtest,
     log_decision,
     log_monitoring_run,
-    shots,
     using_store,
 )
 from tests.project import PAGE_SECONDS, wait_until
@@ -58,11 +56,10 @@ def empty_cache() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(tmp_path_factory: pytest.TempPathFactory, operated_database: Path) -> Path:
     """Database of a store, to be copied: versions 1 and 2 were champions, 3 passed the gate, 4 did not."""
     folder = tmp_path_factory.mktemp("filled")
-    with using_store(folder / "mlflow.db", folder / "artifacts"):
-        fill_store(folder, shots(1_500, 1), shots(600, 2))
+    with using_store(Path(shutil.copy(operated_database, folder / "mlflow.db"))):
         first = MlflowClient().get_model_version(registry.model(), "1")
         for passed in (True, True, False):
             version = registry.register(first.source, first.run_id, {"model_id": "sg", "test_log_loss": "0.65"}, "")

@@ -36,7 +36,7 @@ from monitor.ui import ahead, cache, jobs, today, widgets
 from serving import registry
 from serving.inference_log import reader
 from serving.inference_log.inference_log import create_engine, tables
-from tests.operation_store import apply, fill_store, shots, using_store
+from tests.operation_store import apply, fill_store, fit_champion, shots, using_store
 from tests.project import PAGE_SECONDS, free_port, wait_until
 
 EVALUATING = ("today", "court", "labels", "inputs", "estimate", "errors")
@@ -60,20 +60,12 @@ def nothing_listens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     st.cache_resource.clear()
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pipeline]:
-    """Database of a store with a champion, to be copied, and the pipeline of the champion."""
-    folder = tmp_path_factory.mktemp("filled")
-    with using_store(folder / "mlflow.db", folder / "artifacts"):
-        return folder / "mlflow.db", fill_store(folder, shots(1_500, 1), shots(600, 2))
-
-
 @pytest.fixture
-def operated_store(filled: tuple[Path, Pipeline], tmp_path: Path) -> Iterator[tuple[Path, Pipeline]]:
+def operated_store(operated_database: Path, tmp_path: Path) -> Iterator[tuple[Path, Pipeline]]:
     """A store with a champion: its folder, and the pipeline of the champion."""
-    shutil.copy(filled[0], tmp_path / "mlflow.db")
+    shutil.copy(operated_database, tmp_path / "mlflow.db")
     with using_store(tmp_path / "mlflow.db"):
-        yield tmp_path, filled[1]
+        yield tmp_path, fit_champion(shots(1_500, 1))
 
 
 def page(name: str, **state: object) -> AppTest:
