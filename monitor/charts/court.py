@@ -1,5 +1,7 @@
 """Shots and field-goal percentages on a half court drawn to scale, with plotly for the app."""
 
+import base64
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.colors
 import plotly.graph_objects as go
+from PIL import Image, ImageColor
 
 from data import court
 from data.schema import PREDICTION, PROBABILITY, TARGET
@@ -22,10 +25,12 @@ DIVERGING: Colors = [[0.0, MISSED], [0.5, LINES], [1.0, MADE]]
 """Color scale of residuals and differences: below, at and above the expected value."""
 
 _X, _Y = (-26.0, 26.0), (-6.25, 42.75)
-_MAX_POINTS = 4_000
+_MAX_SHOTS = 50_000
 _CLASSES = 16
 _MIN_SIZE, _FULL_SIZE_QUANTILE = 0.3, 0.9
 _DENSITY_FEET = 1.5
+_SQUARE_FEET = 2.0
+_PIXELS_PER_FOOT, _DOT_PIXELS = 24, 4
 _HISTORY: Colors = [[0.0, "rgb(226, 228, 232)"], [1.0, "rgb(107, 114, 128)"]]
 """Color scale of the shot density behind scored shots: grays, because colors are P(made)."""
 _HISTORY_OPACITY = 0.7
@@ -86,7 +91,7 @@ def court_figure(title: str = "") -> go.Figure:
 def shots_on_court(
     shots: pd.DataFrame, color: Literal["result", "prediction", "probability", "residual"], title: str = ""
 ) -> go.Figure:
-    """Shots at their locations, at most 4,000 of them.
+    """Shots at their locations, at most 50,000 of them.
 
     Parameters
     ----------
@@ -104,26 +109,24 @@ def shots_on_court(
         return _without_rows(figure)
     drawn, x, y = _drawn(figure, shots)
     labels, probability = drawn[TARGET].to_numpy(dtype=float), drawn[PROBABILITY].to_numpy(dtype=float)
-    result = np.select([labels == 0, labels == 1], ["missed", "made"], "no label")
-    distance = format_values(drawn["shot_distance"], "{:.0f} feet from the hoop")
-    hover = np.column_stack([result, format_values(probability, "{:.1%}"), distance])
-    points = pd.DataFrame(hover, columns=["result", "probability", "distance"]).assign(x=x, y=y)
     if color in {"result", "prediction"}:
-        classes = result if color == "result" else np.where(drawn[PREDICTION] == 1, "made", "missed")
-        for word, color_of_word in (("no label", NEUTRAL), ("missed", MISSED), ("made", MADE)):
-            which = classes == word
-            if which.any():
-                marker = {"color": color_of_word, "size": 5, "opacity": 0.8}
-                name = f"{'predicted ' * (color == 'prediction')}{word} ({which.sum():,})"
-                _add_shots(figure, points[which], marker, name)
-        return figure
-    if color == "probability":
-        scale = _Scale(probability, SEQUENTIAL, _RATE, "P(made)", _RATE_TICKS)
+        result = np.select([labels == 0, labels == 1], [1, 2], 0)
+        level = result if color == "result" else np.where(drawn[PREDICTION] == 1, 2, 1)
+        colors = [NEUTRAL, MISSED, MADE]
+        for number, word in enumerate(("no label", "missed", "made")):
+            if count := int((level == number).sum()):
+                name = f"{'predicted ' * (color == 'prediction')}{word} ({count:,})"
+                figure.add_scatter(x=[None], y=[None], mode="markers", marker={"color": colors[number]}, name=name)
     else:
-        ticks = {"tickvals": [-1, -0.5, 0, 0.5, 1], "ticktext": ["-1", "-0.5", "0", "+0.5", "+1"]}
-        scale = _Scale(labels - probability, DIVERGING, (-1, 1), "label (1 or 0) minus P(made)", ticks)
-    _add_shots(figure, points, {**scale.marker, "size": 5, "opacity": 0.8}, "")
-    return figure
+        if color == "probability":
+            scale = _Scale(probability, SEQUENTIAL, _RATE, "P(made)", _RATE_TICKS)
+        else:
+            ticks = {"tickvals": [-1, -0.5, 0, 0.5, 1], "ticktext": ["-1", "-0.5", "0", "+0.5", "+1"]}
+            scale = _Scale(labels - probability, DIVERGING, (-1, 1), "label (1 or 0) minus P(made)", ticks)
+        level, colors = scale.classes()
+        _add_bar(figure, scale, {})
+    _add_dots(figure, x, y, level, colors)
+    return _add_hover_of_squares(figure, x, y, labels, probability)
 
 
 def hexagons_on_court(
@@ -308,8 +311,8 @@ def _not_drawn(count: int) -> list[str]:
 
 def _drawn(figure: go.Figure, shots: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats]:
     x, y = court.to_feet(shots["lat"], shots["lng"])
-    on_court = np.flatnonzero(y <= court.MID_COURT_Y)
-    kept = on_court[np.linspace(0, on_court.size - 1, min(on_court.size, _MAX_POINTS)).round().astype(np.int64)]
+    on_court = np.flatnonzero((y <= court.MID_COURT_Y) & ~np.isnan(x))
+    kept = on_court[np.linspace(0, on_court.size - 1, min(on_court.size, _MAX_SHOTS)).round().astype(np.int64)]
     notes = [f"{kept.size:,} of {on_court.size:,} shots drawn"] if kept.size < on_court.size else []
     no_position = int(np.isnan(x + y).sum())
     notes += _not_drawn(int((y > court.MID_COURT_Y).sum()))
@@ -326,16 +329,55 @@ def _on_court(figure: go.Figure, cells: pd.DataFrame) -> pd.DataFrame:
     return cells[~far]
 
 
-def _add_shots(figure: go.Figure, points: pd.DataFrame, marker: Mapping[str, object], name: str) -> None:
-    figure.add_scatter(
-        x=points["x"],
-        y=points["y"],
-        customdata=points[["result", "probability", "distance"]],
-        mode="markers",
-        marker=marker,
-        name=name,
-        hovertemplate="%{customdata[0]}, P(made) %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
-        showlegend=bool(name),
+def _add_dots(figure: go.Figure, x: Floats, y: Floats, level: npt.NDArray[np.int64], colors: list[str]) -> None:
+    """Add shots, whose colors are numbered, as an image: as points, each would be an element of the page."""
+    width, height = (int((high - low) * _PIXELS_PER_FOOT) for low, high in (_X, _Y))
+    image = np.zeros((height, width), dtype=np.uint8)
+    reach = np.arange(-_DOT_PIXELS, _DOT_PIXELS + 1)
+    down, right = (part[np.hypot(*np.meshgrid(reach, reach)) <= _DOT_PIXELS] for part in np.meshgrid(reach, reach))
+    rows = ((_Y[1] - y) * _PIXELS_PER_FOOT).astype(int)[:, None] + down
+    columns = ((x - _X[0]) * _PIXELS_PER_FOOT).astype(int)[:, None] + right
+    image[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)] = level[:, None] + 1
+    drawn, file = Image.fromarray(image), io.BytesIO()
+    drawn.putpalette([part for color in ["white", *colors] for part in ImageColor.getrgb(color)[:3]])
+    drawn.save(file, "PNG", transparency=0)
+    figure.add_layout_image(
+        source=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", xref="x", yref="y", x=_X[0],
+        y=_Y[1], sizex=_X[1] - _X[0], sizey=_Y[1] - _Y[0], sizing="stretch", opacity=0.8, layer="below",
+    )  # fmt: skip
+
+
+def _add_hover_of_squares(figure: go.Figure, x: Floats, y: Floats, labels: Floats, probability: Floats) -> go.Figure:
+    """Add what the shots of each square have in common, as an image without color: one element of the page for all."""
+    ends = (_X, _Y)
+    across, along = (
+        np.clip((values - low) // _SQUARE_FEET, 0, (high - low) // _SQUARE_FEET).astype(int)
+        for values, (low, high) in zip((x, y), ends, strict=True)
+    )
+    shots = pd.DataFrame({"along": along, "across": across, "label": labels, "probability": probability})
+    counts = np.full([int((high - low) // _SQUARE_FEET) + 1 for low, high in reversed(ends)], np.nan)
+    texts = np.full(counts.shape, "", dtype=object)
+    for place, own in shots.groupby(["along", "across"]).agg(["count", "sum"]).iterrows():
+        count, labeled, made = (
+            int(own[each]) for each in (("probability", "count"), ("label", "count"), ("label", "sum"))
+        )
+        counts[place] = count
+        expected = own["probability", "sum"] / count
+        texts[place] = (
+            f"{count:,} shot{'s' * (count != 1)}, mean P(made) {expected:.1%}<br>{made:,} of {labeled:,} labeled made"
+        )
+    return figure.add_heatmap(
+        x0=_X[0] + _SQUARE_FEET / 2,
+        dx=_SQUARE_FEET,
+        y0=_Y[0] + _SQUARE_FEET / 2,
+        dy=_SQUARE_FEET,
+        z=counts,
+        text=texts,
+        opacity=0,
+        showscale=False,
+        showlegend=False,
+        hoverongaps=False,
+        hovertemplate="%{text}<extra></extra>",
     )
 
 

@@ -1,20 +1,25 @@
 """Charts of the app."""
 
+import base64
+import io
 import json
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import plotly.colors
 import plotly.graph_objects as go
 import pytest
+from PIL import Image, ImageColor
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from data import court
 from data.simulation import synthetic
 from monitor.charts import court as court_charts
 from monitor.charts import monitoring, performance
-from monitor.charts.palette import CURRENT, REFERENCE, STATUS, TRAINING
+from monitor.charts.layout import SEQUENTIAL
+from monitor.charts.palette import CURRENT, MADE, MISSED, REFERENCE, STATUS, TRAINING
 from monitor.metrics import rates
 
 Floats = npt.NDArray[np.float64]
@@ -33,6 +38,20 @@ def shots() -> pd.DataFrame:
 def curves(shots: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
     pair = shots["shot_made_flag"].to_numpy(), shots["probability"].to_numpy()
     return {"train": (pair[0][:3_000], pair[1][:3_000]), "prod": (pair[0][3_000:], pair[1][3_000:])}
+
+
+def image_of(figure: go.Figure) -> Floats:
+    """The colors of the pixels that shots are drawn on, shape (n, 3)."""
+    [drawn] = figure.layout.images
+    content = base64.b64decode(drawn.source.removeprefix("data:image/png;base64,"))
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"), dtype=float)
+    return pixels[pixels[..., 3] > 0][:, :3]
+
+
+def shots_drawn(figure: go.Figure) -> float:
+    """The number of shots that are drawn."""
+    [squares] = (trace for trace in figure.data if trace.type == "heatmap")
+    return float(np.nansum(np.asarray(squares.z, dtype=float)))
 
 
 def texts(figure: go.Figure) -> str:
@@ -109,7 +128,7 @@ def test_shots_from_the_backcourt_are_counted_not_drawn(color: str, shots: pd.Da
     figure = draw(shots, color)
     assert far > 1
     assert f"{far} shots from the backcourt not drawn" in texts(figure)
-    assert max(np.nanmax(trace.y) for trace in figure.data) <= court.MID_COURT_Y + 0.25
+    assert shots_drawn(figure) == len(rows) - far
 
 
 def test_hexagons_and_densities_count_the_shots_that_they_do_not_draw(shots: pd.DataFrame) -> None:
@@ -120,9 +139,9 @@ def test_hexagons_and_densities_count_the_shots_that_they_do_not_draw(shots: pd.
 
 
 def test_many_shots_are_thinned_and_the_chart_notes_it(shots: pd.DataFrame) -> None:
-    figure = court_charts.shots_on_court(pd.concat([shots, shots]), "result")
-    assert sum(len(trace.x) for trace in figure.data if trace.mode == "markers") == 4_000
-    assert "4,000 of 11," in texts(figure)
+    figure = court_charts.shots_on_court(pd.concat([shots] * 9), "result")
+    assert shots_drawn(figure) == 50_000
+    assert "50,000 of 53," in texts(figure)
 
 
 def test_shots_without_a_position_are_counted(shots: pd.DataFrame) -> None:
@@ -141,9 +160,49 @@ def test_made_missed_and_unlabeled_shots_are_distinguished(shots: pd.DataFrame) 
 def test_only_labeled_shots_have_residuals(shots: pd.DataFrame) -> None:
     few = shots.head(1_000)
     few = few[few["shot_distance"] < 30]
-    residuals = court_charts.shots_on_court(few, "residual").data[-1].marker.color
-    expected = (few["shot_made_flag"] - few["probability"]).dropna()
-    assert sorted(residuals) == pytest.approx(sorted(expected))
+    labeled = few[few["shot_made_flag"].notna()]
+    assert shots_drawn(court_charts.shots_on_court(few, "residual")) == len(labeled)
+
+
+@pytest.mark.parametrize(
+    ("color", "drawn"),
+    [
+        ("result", [MISSED, MADE]),
+        ("prediction", [MADE]),
+        ("probability", plotly.colors.sample_colorscale(SEQUENTIAL, [0.0, 1.0])),
+        ("residual", plotly.colors.sample_colorscale(court_charts.DIVERGING, [0.0, 1.0])),
+    ],
+)
+def test_a_shot_has_the_color_of_its_value(color: str, drawn: list[str]) -> None:
+    latitude, longitude = court.to_degrees([-10.0, 10.0], [5.0, 5.0])
+    table = pd.DataFrame(
+        {"lat": latitude, "lng": longitude, "shot_distance": 11.0, "shot_made_flag": [0.0, 1.0], "prediction": 1,
+         "probability": [0.1, 0.9] if color == "probability" else [1.0, 0.0]}
+    )  # fmt: skip
+    draw: Callable[..., go.Figure] = court_charts.shots_on_court
+    figure = draw(table, color)
+    assert {tuple(pixel) for pixel in image_of(figure)} == {ImageColor.getrgb(each) for each in drawn}
+    [placed] = figure.layout.images
+    assert (placed.x, placed.x + placed.sizex, placed.y - placed.sizey, placed.y) == (
+        *figure.layout.xaxis.range,
+        *figure.layout.yaxis.range,
+    )
+
+
+def test_a_square_of_the_court_counts_its_shots_on_hover() -> None:
+    latitude, longitude = court.to_degrees([1.0, 1.0, 1.0, 11.0], [0.75, 0.75, 0.75, 10.75])
+    table = pd.DataFrame(
+        {"lat": latitude, "lng": longitude, "shot_distance": 1.0, "shot_made_flag": [1.0, 0.0, np.nan, 1.0],
+         "prediction": 1, "probability": [0.5, 0.6, 0.7, 0.25]}
+    )  # fmt: skip
+    [squares] = (trace for trace in court_charts.shots_on_court(table, "result").data if trace.type == "heatmap")
+    shown = {text for row in squares.text for text in row if text}
+    assert shown == {
+        "3 shots, mean P(made) 60.0%<br>1 of 2 labeled made",
+        "1 shot, mean P(made) 25.0%<br>1 of 1 labeled made",
+    }
+    along, across = np.argwhere(np.asarray(squares.z, dtype=float) == 3)[0]
+    assert (squares.x0 + across * squares.dx, squares.y0 + along * squares.dy) == (1.0, 0.75)
 
 
 @pytest.mark.parametrize("value", ["rate", "expected", "difference", "shots"])
