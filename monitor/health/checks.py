@@ -316,10 +316,13 @@ def stale_after(dataset: Dataset) -> timedelta:
     return timedelta(days=dataset.monitoring.stale_after_days)
 
 
+_NO_ENDPOINT = "no endpoint was given"
+
+
 def endpoint_health(evaluation: Evaluation) -> CheckResult:
     """Whether the endpoint responds."""
     if not evaluation.live.endpoint:
-        return skipped("no endpoint was given")
+        return skipped(_NO_ENDPOINT)
     if evaluation.live.served is None:
         return warning(f"no response from {evaluation.live.endpoint}; start the server: {for_dataset('make serve')}")
     return passed(f"{evaluation.live.endpoint} responds")
@@ -329,7 +332,7 @@ def served_version(evaluation: Evaluation) -> CheckResult:
     """Whether the champion is the served version."""
     served, champion = evaluation.live.served, evaluation.live.champion
     if served is None:
-        return skipped("no endpoint responded")
+        return skipped("no endpoint responded" if evaluation.live.endpoint else _NO_ENDPOINT)
     if served.version is None:
         return skipped(f"{evaluation.live.endpoint} does not report its version")
     if champion is None or served.version != champion.version:

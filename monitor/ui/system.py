@@ -194,7 +194,8 @@ def _compare_runs(table: pd.DataFrame) -> None:
             _("Metrics"),
             {
                 run_id: {
-                    _(metric_name(key).label): metric_name(key).format(value) for key, value in run.metrics.items()
+                    _(metric_name(key).label): f"{value:,.0f}" if value.is_integer() else metric_name(key).format(value)
+                    for key, value in run.metrics.items()
                 }
                 for run_id, run in details.items()
             },
@@ -249,7 +250,7 @@ def _show_runs(table: pd.DataFrame) -> None:
 def _run_columns() -> dict[str, Any]:
     return {
         "start": st.column_config.DatetimeColumn(_("Start (UTC)"), format=_WHEN, timezone="UTC"),
-        "name": "Run",
+        "name": st.column_config.TextColumn(_("Run"), width="medium"),
         "status": "Status",
         "seconds": st.column_config.NumberColumn(_("Duration"), format="%.1f s"),
         "version": "Version",

@@ -178,7 +178,7 @@ def _words() -> dict[str, str]:
         "support": _("unlike all training shots"),
         "of": _("of"),
         "legend_fewer": _("fewer go in than expected"),
-        "legend_more": _("more go in"),
+        "legend_more": _("more go in, percentage points"),
         "points": _("percentage points"),
         "legend_size": _("size: number of shots"),
         "legend_faded": _("faded: may be chance"),
