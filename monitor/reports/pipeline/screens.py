@@ -48,7 +48,7 @@ _APP_HEIGHT = (
     "...Array.from(document.querySelectorAll('[data-testid=\"stMainBlockContainer\"]'), e => e.scrollHeight)))"
 )
 _MLFLOW_READY = "document.querySelectorAll('[role=\"row\"], tr').length > 2"
-_VERSION_READY = "document.body.innerText.includes('Description')"
+VERSION_READY = "document.body.innerText.includes('Description')"
 _SECONDS = 30
 
 
@@ -71,11 +71,14 @@ def exchange(version: str, shot: Mapping[str, float]) -> Exchange:
             raise subprocesses.ServerError(message) from error
 
 
-def mlflow_view(experiment_id: str, expanded: Iterable[str]) -> dict[str, str]:
-    """Entries of the browser's local storage with which MLflow's pages show the runs and metrics of a pipeline.
+def set_mlflow_view(page: chromium.Browser, url: str, experiment_id: str, expanded: Iterable[str]) -> None:
+    """Make MLflow's pages show the runs and metrics of a pipeline, by the local storage of the browser.
 
     Parameters
     ----------
+    page : Browser
+    url : str
+        Of MLflow's UI.
     experiment_id : str
     expanded : iterable of str
         Ids of the runs whose nested runs are shown.
@@ -86,12 +89,16 @@ def mlflow_view(experiment_id: str, expanded: Iterable[str]) -> dict[str, str]:
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
     }
-    return {
+    entries = {
         "mlflow.workflowType_v1": json.dumps("machine_learning"),
         "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
         "mlflow.assistant.panelOpen_v1": "false",
         f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment_id}"]-ReactComponentState': json.dumps(view),
     }
+    # A page of the same origin without scripts of the UI, which would overwrite the view.
+    page.open(f"{url}/health", "true")
+    for key, value in entries.items():
+        page.evaluate(f"localStorage.setItem({json.dumps(key)}, {json.dumps(value)})")
 
 
 def images(store: ModelStore, experiment_id: str, chain: Chain) -> Iterator[tuple[str, bytes]]:
@@ -110,21 +117,18 @@ def images(store: ModelStore, experiment_id: str, chain: Chain) -> Iterator[tupl
     with chromium.browser() as page:
         with ExitStack() as servers:
             served = servers.enter_context(subprocesses.run_production_server()) if store.champion() else ""
-            url = servers.enter_context(_app(served))
+            url = servers.enter_context(app(served))
             for name, path in APP.items():
                 page.open(f"{url}/{path}?lang=pt", _APP_READY, width=_APP_WIDTH)
                 yield name, page.image(width=_APP_WIDTH, height=_APP_HEIGHT)
         if _is_remote():
             # A tracking server has accounts, and its pages are not public.
             return
-        with _mlflow() as url:
-            # A page of the same origin without scripts of the UI, which would overwrite the view.
-            page.open(f"{url}/health", "true")
-            for key, value in mlflow_view(experiment_id, (chain.main.run_id, chain.training.run_id)).items():
-                page.evaluate(f"localStorage.setItem({json.dumps(key)}, {json.dumps(value)})")
+        with mlflow_ui() as url:
+            set_mlflow_view(page, url, experiment_id, (chain.main.run_id, chain.training.run_id))
             page.open(f"{url}/#/experiments/{experiment_id}/runs", _MLFLOW_READY)
             yield RUNS, page.image()
-            page.open(f"{url}/#/models/{store.model_name}/versions/{chain.trained.number}", _VERSION_READY)
+            page.open(f"{url}/#/models/{store.model_name}/versions/{chain.trained.number}", VERSION_READY)
             yield REGISTRY, page.image()
 
 
@@ -142,8 +146,8 @@ def pdf(html: Path) -> bytes:
 
 
 @contextmanager
-def _app(served: str) -> Iterator[str]:
-    """The app, with the URL of a scoring server."""
+def app(served: str = "") -> Iterator[str]:
+    """Run the app, with the URL of a scoring server, until the block ends; yield its URL."""
     port = subprocesses.free_port()
     options = ["--server.port", str(port), "--server.headless", "true"]
     command = ["streamlit", "run", str(ROOT / "monitor" / "app.py"), *options, "--browser.gatherUsageStats", "false"]
@@ -153,7 +157,8 @@ def _app(served: str) -> Iterator[str]:
 
 
 @contextmanager
-def _mlflow() -> Iterator[str]:
+def mlflow_ui() -> Iterator[str]:
+    """Run MLflow's UI until the block ends; yield its URL."""
     port = subprocesses.free_port()
     command = ["mlflow", "ui", "--host", subprocesses.HOST, "--port", str(port), "--workers", "1"]
     store = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": mlflow.get_tracking_uri()}
