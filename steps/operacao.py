@@ -42,6 +42,7 @@ from monitor.retraining.backtest import (
     PolicyBacktest,
     StrategyResult,
 )
+from monitor.retraining.policy import Origin
 from monitor.store import commands, run_names, tags
 from monitor.store.labels import sort_by_time
 from monitor.store.model_store import current_store
@@ -50,7 +51,6 @@ from serving.batch.in_process import predict
 from serving.client.cli import score
 from serving.client.load_probe import LoadProbe
 from serving.client.probe import endpoint_info
-from serving.model.packaging import with_categories
 from serving.server.subprocesses import run_production_server
 from steps import aquisicao, preparacao, treinamento
 from steps.aquisicao import AquisicaoConfig
@@ -58,14 +58,15 @@ from steps.monitoramento import MonitoramentoConfig
 from steps.monitoramento import run as monitor
 from steps.preparacao import PreparacaoConfig, SplitConfig
 from steps.retraining.config import RetrainingConfig, RetreinoConfig
-from steps.retraining.training_set import label_weights
+from steps.retraining.training_set import training_data
 from steps.retreino import RetrainingResult
 from steps.retreino import run as retrain
 from steps.shared.command import part, run_command
 from steps.shared.data_origin import data_tags, print_provenance
 from steps.shared.tracking import FigureRecord, Metrics, Record, Tags, Text, log_records, step_run
 from steps.training.config import TrainingConfig, models_of
-from steps.training.tuning import MODEL_NAMES, Candidate, Tuner, select_best
+from steps.training.selection import tuner_of
+from steps.training.tuning import MODEL_NAMES, Candidate, select_best
 from steps.treinamento import TreinamentoConfig
 
 RUN_NAME = run_names.BACKTEST
@@ -347,21 +348,8 @@ def _retrained_always(
 
 def _train(config: OperacaoConfig, development: pd.DataFrame, labels: pd.DataFrame) -> Candidate:
     dataset = current()
-    columns = [*dataset.feature_names, dataset.target.name]
-    train = pd.concat([development[columns], labels[columns]], ignore_index=True)
-    train = train.astype({dataset.target.name: "int64"})
-    is_arrived, weights = label_weights(len(development), len(labels), config.weighting)
-    tuner = Tuner(
-        train,
-        weights=weights,
-        compared_on=is_arrived,
-        cv_folds=config.cv_folds,
-        n_iter=config.n_iter,
-        session_id=config.session_id,
-        criterion=config.criterion,
-        dataset=with_categories(dataset, train),
-        max_tuning_rows=config.max_tuning_rows,
-    )
+    rows = training_data(development, Origin(labels, labels.head(0)), dataset, config.weighting)
+    tuner = tuner_of(rows, config)
     ids = tuner.ids(models_of(config.models, dataset))
     return select_best([tuner.tune(model_id) for model_id in ids], config.criterion)
 

@@ -212,7 +212,7 @@ class Schedule:
 
     def _run_steps(self) -> None:
         started = _format(datetime.now(UTC))
-        if self._config.current == "log" and _nothing_scored():
+        if self._config.current == "log" and not _has_log(with_rows=True):
             _logger.info("No rows yet: the inference log is empty")
             self._done(started, {})
             return
@@ -309,14 +309,12 @@ def run(config: ScheduledConfig) -> None:
             log_to_stderr()
             Schedule(config).run()
         return
-    try:
-        heartbeat = Heartbeat(**json.loads(HEARTBEAT.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+    heartbeat = _last_heartbeat()
+    if heartbeat is None:
         message = "No scheduler has been started in this folder. Start one: python -m steps.schedule"
-        raise ScheduleError(message) from error
-    except (TypeError, ValueError) as error:
-        message = f"{HEARTBEAT} is not the heartbeat of a scheduler of this version. Start it again"
-        raise ScheduleError(message) from error
+        if HEARTBEAT.exists():
+            message = f"{HEARTBEAT} is not the heartbeat of a scheduler of this version. Start it again"
+        raise ScheduleError(message)
     if problem := heartbeat.problem(datetime.now(UTC)):
         message = f"The scheduler is not running: {problem}."
         raise ScheduleError(message)
@@ -326,25 +324,15 @@ def run(config: ScheduledConfig) -> None:
     )
 
 
-def _nothing_scored() -> bool:
-    """Whether the inference log is empty or missing; the steps report one that cannot be read."""
+def _has_log(*, with_rows: bool = False) -> bool:
+    """Whether there is an inference log, or one with rows; the commands report one that cannot be read."""
     try:
-        return reader.window(reader.open_log(reader.log_url())).rows == 0
-    except reader.NoLogError:
-        return True
-    except reader.LogError:
-        return False
-
-
-def _has_log() -> bool:
-    """Whether there is an inference log; the command reports one that cannot be read."""
-    try:
-        reader.open_log(reader.log_url())
+        log = reader.open_log(reader.log_url())
+        return not with_rows or reader.window(log).rows > 0
     except reader.NoLogError:
         return False
     except reader.LogError:
         return True
-    return True
 
 
 def _trigger(schedule: str) -> BaseTrigger:

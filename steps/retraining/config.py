@@ -1,5 +1,6 @@
 """Parameters of retraining: the policy, the training set, and the promotion test."""
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -114,19 +115,8 @@ class RetrainingConfig(TrainingConfig):
     @property
     def policy(self) -> RetrainingPolicy:
         """When to retrain."""
-        return RetrainingPolicy(
-            self.window_size,
-            self.windows,
-            self.min_breached_windows,
-            self.degradation_threshold,
-            self.trend_horizon,
-            self.min_new_labels,
-            pd.Timedelta(self.cooldown).to_pytimedelta(),
-            self.max_trainings_per_day,
-            self.max_labels,
-            self.holdout_size,
-            self.recent_rows,
-        )
+        found = {each.name: getattr(self, each.name) for each in fields(RetrainingPolicy)}
+        return RetrainingPolicy(**found | {"cooldown": pd.Timedelta(self.cooldown).to_pytimedelta()})
 
     @property
     def training(self) -> TrainingConfig:

@@ -94,7 +94,7 @@ def build_training_sets(  # noqa: PLR0913 the labels, and how they are used
     version, digest = champion.version, sha256(development_file)
     development = tables.identified(current_store(), development[columns], TRAIN, version, digest)
     _refuse_development(labels, development)
-    unstored = _training_data(development, last, dataset, weighting)
+    unstored = training_data(development, last, dataset, weighting)
     ids = {TRAIN: _identities(dataset, development, older), TEST: _identities(dataset, later)}
     # The column of the groups is among the identities.
     test = unstored.test[columns]
@@ -116,11 +116,11 @@ def build_training_sets(  # noqa: PLR0913 the labels, and how they are used
     shot_ids = {name: table[dataset.id.name] for name, table in ids.items()}
     return TrainingSets(
         replace(unstored, files=files, tags=tags, shot_ids=shot_ids),
-        tuple(_training_data(development, origin, dataset, weighting) for origin in earlier),
+        tuple(training_data(development, origin, dataset, weighting) for origin in earlier),
     )
 
 
-def _training_data(development: pd.DataFrame, origin: Origin, dataset: Dataset, weighting: str) -> TrainingData:
+def training_data(development: pd.DataFrame, origin: Origin, dataset: Dataset, weighting: str) -> TrainingData:
     """The rows of an origin, with their weights and groups."""
     target = dataset.target.name
     columns = [*dataset.feature_names, target]
