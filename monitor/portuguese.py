@@ -6,6 +6,8 @@ A text that is not known as a whole is not translated word by word: the report s
 import re
 from collections.abc import Mapping, Sequence
 
+from monitor.health.checks import ALL_CHECKS
+
 CHECKS: Mapping[str, tuple[str, str]] = {
     "K101": ("Degradação do desempenho", "compara log loss, Brier, ROC AUC, F1 e acurácia com a referência"),
     "K102": ("Degradação do skill score", "compara com a referência o ganho sobre o baseline (taxa média)"),
@@ -239,27 +241,6 @@ _RULES: Sequence[tuple[str, str]] = (
     (r"\bde the test set\b", "do conjunto de teste"),
 )  # fmt: skip
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
-_TITLES = {
-    "Performance degradation": "K101",
-    "Skill-score degradation": "K102",
-    "Better than base rate": "K103",
-    "Recall, specificity and precision": "K104",
-    "Calibration": "K105",
-    "Label coverage": "K106",
-    "Sample size": "K107",
-    "New rows": "K108",
-    "Feature drift": "K201",
-    "Prediction drift": "K202",
-    "Domain classifier": "K203",
-    "Out-of-support rate": "K204",
-    "Unknown categories": "K205",
-    "Null rate": "K206",
-    "Estimated performance": "K301",
-    "Model age": "K401",
-    "Endpoint health": "K402",
-    "Served version": "K403",
-    "Scoring version": "K404",
-}
 
 
 def numbers(text: str) -> str:
@@ -299,8 +280,10 @@ def sentence(text: str) -> str | None:
     >>> sentence("97.1% of the rows are out of support")
     '97.1% dos registros estão fora da região coberta pelo treino'
     """
-    for title, code in _TITLES.items():
-        text = re.sub(rf"(?:\b{code} )?\b{re.escape(title)}\b(?=:)|^{code} {re.escape(title)}$", CHECKS[code][0], text)
+    for check in ALL_CHECKS:
+        title = re.escape(check.title)
+        named = rf"(?:\b{check.code} )?\b{title}\b(?=:)|^{check.code} {title}$"
+        text = re.sub(named, CHECKS[check.code][0], text)
     for pattern, replacement in _COMPILED:
         text = pattern.sub(replacement, text)
     # Names of categories are not translated.

@@ -18,8 +18,8 @@ ORDER = """
     serving.model.body_parser serving.model serving.registry serving.inference_log
     serving.client.http serving.client.endpoint serving.batch serving.client serving.server
     monitor.scored_tables
-    monitor.portuguese
     monitor.metrics monitor.store monitor.drift monitor.estimation monitor.health monitor.alerts monitor.retraining
+    monitor.portuguese
     monitor.charts monitor.reports.model_card monitor.reports.monitoring monitor.reports monitor.reports.pipeline
     monitor.ui monitor.app
     steps.shared steps.scoring steps.training steps.retraining

@@ -41,14 +41,11 @@ class Metric:
         Whether higher values are better.
     meaning : str
         Short definition.
-    needs_both_classes : bool
-        Whether the metric is undefined when all rows have the same label.
     """
 
     name: str
     greater_is_better: bool
     meaning: str
-    needs_both_classes: bool = False
 
     def better(self, first: float, second: float) -> bool:
         """Whether `first` is better than `second`."""
@@ -64,7 +61,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("log_loss", False, "mean negative log-likelihood"),
         Metric("brier", False, "mean squared error of P(made)"),
-        Metric("roc_auc", True, "probability that a made shot has a higher P(made) than a missed one", True),
+        Metric("roc_auc", True, "probability that a made shot has a higher P(made) than a missed one"),
         Metric("f1_score", True, "harmonic mean of precision and recall"),
         Metric("accuracy", True, "share of shots predicted correctly"),
         Metric("precision", True, "share of shots predicted made that were made"),
@@ -73,8 +70,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "calibration_error", False, f"mean absolute gap between P(made) and FG%, in at most {CALIBRATION_BINS} bins"
         ),
-        Metric("log_loss_skill", True, "1 - log loss / log loss of the base-rate baseline", True),
-        Metric("brier_skill", True, "1 - Brier score / Brier score of the base-rate baseline", True),
+        Metric("log_loss_skill", True, "1 - log loss / log loss of the base-rate baseline"),
+        Metric("brier_skill", True, "1 - Brier score / Brier score of the base-rate baseline"),
     )
 }
 """Every metric by name, in display order.

@@ -95,7 +95,7 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     """
     client, model_id = MlflowClient(), model_uri.removeprefix("models:/")
     logged = client.get_logged_model(model_id).tags
-    if not is_registered():
+    if not created():
         client.create_registered_model(model(), description=_description(datasets.current()))
     version = number(
         client.create_model_version(
@@ -213,7 +213,7 @@ def aliased(alias: str) -> ModelVersion | None:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         # A server with accounts denies to all but its admin what does not exist.
-        if error.error_code == "PERMISSION_DENIED" and not is_registered():
+        if error.error_code == "PERMISSION_DENIED" and not created():
             return None
         raise
 
@@ -232,11 +232,6 @@ def awaiting_approval() -> list[ModelVersion]:
 def approval_command(version: str) -> str:
     """How a version that waits is approved."""
     return f"{datasets.for_dataset('mlflow run . -e aprovar')} -P version={version}"
-
-
-def is_registered() -> bool:
-    """Whether the registry has the registered model."""
-    return bool(MlflowClient().search_registered_models(filter_string=f"name = '{model()}'"))
 
 
 def passed_gate(version: ModelVersion) -> bool:

@@ -263,11 +263,6 @@ class PipelineFacts(Chain):
         )
 
     @property
-    def selected_model(self) -> Text:
-        """PyCaret's id of the model that the training selected."""
-        return self.training.tag(store_tags.SELECTED_MODEL)
-
-    @property
     def selected(self) -> RunFacts:
         """The candidate that the training selected."""
         return selected_candidate(self.training, self.trained, self.candidates)
