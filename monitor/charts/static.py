@@ -24,6 +24,7 @@ from monitor.retraining.backtest import ALARM, PROMOTION, REJECTION, STRATEGIES,
 Floats = npt.NDArray[np.float64]
 
 _SCALE = LinearSegmentedColormap.from_list("missed_made", [MISSED, "#F4F4F2", MADE])
+_COLORS = (MISSED, MADE, REFERENCE, CURRENT)
 _COURT_SIZE = (6.4, 6.4)
 _CHART_SIZE = (5.6, 4.4)
 _MIN_SHOTS = 10
@@ -216,28 +217,44 @@ def prediction_map(table: pd.DataFrame, probability: npt.ArrayLike, title: str) 
     return figure
 
 
-def confusion_matrix(labels: Floats, predicted: Floats, title: str) -> Figure:
-    """Confusion matrix."""
-    figure, axes = _chart()
-    ConfusionMatrixDisplay.from_predictions(
-        labels,
-        predicted,
-        labels=[0, 1],
-        display_labels=[current().negative, current().positive],
-        cmap="Blues",
-        colorbar=False,
-        ax=axes,
-    )
-    axes.set_title(title, loc="left")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+def confusion_matrices(labels: Floats, predicted: Mapping[str, Floats], threshold: float) -> Figure:
+    """Confusion matrix of each model, by its name, on the same rows; see `roc`."""
+    figure = Figure(figsize=(_CHART_SIZE[0] * len(predicted), _CHART_SIZE[1]), layout="constrained")
+    for axes, (name, probability) in zip(
+        figure.subplots(1, len(predicted), squeeze=False).flat, predicted.items(), strict=True
+    ):
+        display = ConfusionMatrixDisplay.from_predictions(
+            labels,
+            (probability >= threshold).astype(float),
+            labels=[0, 1],
+            display_labels=[current().negative, current().positive],
+            cmap="Blues",
+            colorbar=False,
+            values_format="d",
+            ax=axes,
+        )
+        for text in display.text_.flat:
+            text.set_text(f"{int(text.get_text()):,} {current().rows}")
+        axes.set_title(name, loc="left")
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
     return figure
 
 
-def roc(labels: Floats, probability: Floats, title: str) -> Figure:
-    """ROC curve."""
+def roc(labels: Floats, predicted: Mapping[str, Floats], title: str) -> Figure:
+    """ROC curve of each model on the same rows.
+
+    Parameters
+    ----------
+    labels : ndarray of float64, shape (n,)
+    predicted : mapping of str to ndarray of float64, shape (n,)
+        P(made) by the name of the model, which the legend shows; at most four.
+    title : str
+    """
     figure, axes = _chart()
-    RocCurveDisplay.from_predictions(labels, probability, ax=axes, color=MISSED, plot_chance_level=True)
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="chance")
+    for color, (name, probability) in zip(_COLORS, predicted.items(), strict=False):
+        RocCurveDisplay.from_predictions(labels, probability, ax=axes, name=name, color=color)
     axes.set_title(title, loc="left")
     return figure
 

@@ -139,7 +139,7 @@ def plots(selected: Candidate, training_data: TrainingData) -> Iterator[FigureRe
     labels = training_data.test[selected.dataset.target.name].to_numpy(dtype=float)
     made = selected.probability(training_data.test)
     yield FigureRecord(_CALIBRATION, static.calibration(labels, made, f"Calibration of {selected.name}"))
-    yield FigureRecord(_ROC, static.roc(labels, made, f"ROC of {selected.name}"))
+    yield FigureRecord(_ROC, static.roc(labels, {selected.name: made}, f"ROC of {selected.name}"))
 
 
 def _facts(selected: Candidate, tags: Mapping[str, str]) -> ModelFacts:

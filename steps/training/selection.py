@@ -176,8 +176,8 @@ def _candidate_records(candidate: Candidate, training_data: TrainingData, config
         for name, interval in measured.intervals().items():
             yield Metrics({f"{name}_low": interval.low, f"{name}_high": interval.high})
     title = f"{candidate.name}, {len(test):,} test rows"
-    yield FigureRecord("confusion_matrix", static.confusion_matrix(labels, (made >= THRESHOLD).astype(float), title))
-    yield FigureRecord("roc", static.roc(labels, made, title))
+    yield FigureRecord("confusion_matrix", static.confusion_matrices(labels, {title: made}, THRESHOLD))
+    yield FigureRecord("roc", static.roc(labels, {candidate.name: made}, title))
     yield FigureRecord("precision_recall", static.precision_recall(labels, made, title))
     yield FigureRecord("calibration", static.calibration(labels, made, title))
     if {"lat", "lng"} <= {*dataset.feature_names}:

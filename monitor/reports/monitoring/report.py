@@ -132,11 +132,8 @@ def _plots(evaluation: Evaluation) -> list[tuple[str, Markup]]:
         title = f"{name}, {len(labels):,} labeled rows"
         plots += [
             ("Calibration", static.calibration(labels, predicted, title)),
-            ("ROC", static.roc(labels, predicted, title)),
-            (
-                "Confusion",
-                static.confusion_matrix(labels, (predicted >= evaluation.baseline.threshold).astype(float), title),
-            ),
+            ("ROC", static.roc(labels, {name: predicted}, title)),
+            ("Confusion", static.confusion_matrices(labels, {title: predicted}, evaluation.baseline.threshold)),
         ]
     return [(title, _image(figure, title)) for title, figure in plots]
 

@@ -285,8 +285,8 @@ def _plots(chain: Chain, sources: Sources) -> dict[str, Callable[[], Figure]]:
         }
         threshold = float(chain.trained.tags.get("threshold", THRESHOLD))
         plots |= {
-            "roc.png": lambda: figures.roc_curves(labels, made),
-            "confusao.png": lambda: figures.confusion_matrices(labels, made, threshold),
+            "roc.png": lambda: static.roc(labels, made, "Curva ROC no teste"),
+            "confusao.png": lambda: static.confusion_matrices(labels, made, threshold),
         }
         for name, model in models.items():
             if figures.is_tree(model):

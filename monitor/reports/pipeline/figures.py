@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from sklearn.inspection import permutation_importance
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier, plot_tree
 
@@ -20,7 +18,7 @@ from data.datasets import Dataset, current, default, worded_in_portuguese
 from monitor.charts import static
 from monitor.charts.palette import CURRENT, MADE, MISSED, NEUTRAL, REFERENCE
 from monitor.reports import split_sensitivity
-from monitor.reports.pipeline import artifacts, model_inputs
+from monitor.reports.pipeline import model_inputs
 from monitor.reports.split_sensitivity import DOUBLE, GAME, HALF, ROWS, TIME, UNSTRATIFIED, USED
 from serving.model.packaging import encoder_of
 
@@ -121,48 +119,6 @@ def distributions(samples: dict[str, pd.DataFrame]) -> Figure:
         axes.set_ylabel("registros, %")
         if not axes.has_data():
             axes.set_axis_off()
-    return figure
-
-
-def roc_curves(labels: npt.NDArray[np.float64], predicted: Mapping[str, npt.NDArray[np.float64]]) -> Figure:
-    """Plot the ROC curve of each model on the same rows.
-
-    Parameters
-    ----------
-    labels : ndarray of float64, shape (n,)
-    predicted : mapping of str to ndarray of float64, shape (n,)
-        P(made) by the name of the model.
-    """
-    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="acaso")
-    for color, (name, made) in zip(_COLORS, predicted.items(), strict=False):
-        false_positives, true_positives, _ = roc_curve(labels, made)
-        area = f"{roc_auc_score(labels, made):.3f}".replace(".", ",")
-        axes.plot(false_positives, true_positives, color=color, label=f"{name}: AUC {area}")
-    axes.set(xlabel="taxa de falsos positivos", ylabel="taxa de verdadeiros positivos", aspect="equal")
-    axes.legend(loc="lower right", frameon=False)
-    return _titled(figure, "Curva ROC no teste")
-
-
-def confusion_matrices(
-    labels: npt.NDArray[np.float64], predicted: Mapping[str, npt.NDArray[np.float64]], threshold: float
-) -> Figure:
-    """Plot the confusion matrix of each model on the same rows; see `roc_curves`."""
-    figure = Figure(figsize=(4.4 * len(predicted), 4.2), layout="constrained")
-    for axes, (name, made) in zip(
-        figure.subplots(1, len(predicted), squeeze=False).flat, predicted.items(), strict=True
-    ):
-        counts = confusion_matrix(labels, made >= threshold, labels=[0, 1])
-        axes.imshow(counts, cmap="Blues", vmin=0)
-        for (row, column), count in np.ndenumerate(counts):
-            color = "white" if count > counts.max() / 2 else "black"
-            axes.text(column, row, artifacts.thousands(int(count)), ha="center", va="center", color=color, fontsize=13)
-        axes.set_xticks([0, 1], _outcomes())
-        axes.set_yticks([0, 1], _outcomes())
-        axes.set(xlabel="predito", ylabel="observado")
-        axes.set_title(name, loc="left")
-        axes.spines[:].set_visible(False)
     return figure
 
 

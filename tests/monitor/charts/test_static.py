@@ -40,7 +40,11 @@ def test_shots_from_the_backcourt_are_counted(table: pd.DataFrame) -> None:
     assert any(f"{far:,} shots" in text.get_text() for text in figure.axes[0].texts)
 
 
-@pytest.mark.parametrize("draw", [static.roc, static.precision_recall, static.calibration])
+def roc(labels: static.Floats, probability: static.Floats, title: str) -> Figure:
+    return static.roc(labels, {"model": probability}, title)
+
+
+@pytest.mark.parametrize("draw", [roc, static.precision_recall, static.calibration])
 def test_figures_of_constant_predictions_can_be_drawn(table: pd.DataFrame, draw: object) -> None:
     assert callable(draw)
     labels = table[TARGET].to_numpy()
@@ -48,5 +52,5 @@ def test_figures_of_constant_predictions_can_be_drawn(table: pd.DataFrame, draw:
 
 
 def test_a_confusion_matrix_of_one_class_shows_both_classes() -> None:
-    figure = static.confusion_matrix(np.zeros(5), np.zeros(5), "one class")
+    figure = static.confusion_matrices(np.zeros(5), {"one class": np.zeros(5)}, 0.5)
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["missed", "made"]

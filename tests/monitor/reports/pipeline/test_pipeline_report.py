@@ -27,6 +27,7 @@ from data.datasets import VARIABLE, Dataset, current, default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
 from monitor import portuguese
+from monitor.charts import static
 from monitor.health.checks import CHECKS
 from monitor.health.status import CheckStatus, run_checks
 from monitor.reports.pipeline import (
@@ -242,12 +243,14 @@ def test_boxes_of_the_tree_do_not_overlap() -> None:
 
 def test_figures_name_the_outcomes_by_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     def ticks() -> list[str]:
-        figure = figures.confusion_matrices(np.array([0.0, 1.0]), {"lr": np.array([0.2, 0.8])}, 0.5)
+        drawn = static.confusion_matrices(np.array([0.0, 1.0]), {"lr": np.array([0.2, 0.8])}, 0.5)
+        figure = plot_texts.localize(drawn)
         return [label.get_text() for label in figure.axes[0].get_xticklabels()]
 
     assert ticks() == ["erro", "cesta"]
     tumors = {"positive": "malignant", "negative": "benign", "row": "tumor", "rows": "tumors"}
-    monkeypatch.setattr(figures, "current", lambda: default().model_copy(update=tumors))
+    for module in (static, plot_texts):
+        monkeypatch.setattr(module, "current", lambda: default().model_copy(update=tumors))
     assert ticks() == ["benign", "malignant"]
 
 
