@@ -13,6 +13,7 @@ import psutil
 import requests
 
 from bench.patience import wait_until
+from bench.processes import process_tree
 from serving.server.subprocesses import free_port
 
 
@@ -43,19 +44,13 @@ class Cluster:
 
     def kill(self, number: int) -> None:
         """Kill a worker and its executors, like the loss of its machine."""
-        worker = psutil.Process(self.workers[number].pid)
-        for process in [worker, *worker.children(recursive=True)]:
+        for process in process_tree(self.workers[number].pid):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def processes(self) -> list[psutil.Process]:
         """The running workers and their executors."""
-        found = []
-        for worker in self.workers:
-            with suppress(psutil.NoSuchProcess):
-                parent = psutil.Process(worker.pid)
-                found += [parent, *parent.children(recursive=True)]
-        return found
+        return [process for worker in self.workers for process in process_tree(worker.pid)]
 
 
 @contextmanager
@@ -113,8 +108,7 @@ def _start(name: str, arguments: list[str], log: Path) -> "subprocess.Popen[byte
 
 def _terminate(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
-        parent = psutil.Process(process.pid)
-        family = [*parent.children(recursive=True), parent]
+        family = process_tree(process.pid)[::-1]
         for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.terminate()

@@ -145,7 +145,7 @@ def measure_command(
     )
     samples = [(0.0, 0.0)]
     done = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(psutil.Process(process.pid), others, samples, done))
+    sampler = threading.Thread(target=_sample, args=(process.pid, others, samples, done))
     sampler.start()
     output, errors = process.communicate()
     seconds = time.perf_counter() - started
@@ -158,14 +158,14 @@ def measure_command(
 
 
 def _sample(
-    parent: psutil.Process,
+    parent: int,
     others: Callable[[], list[psutil.Process]],
     samples: list[tuple[float, float]],
     done: threading.Event,
 ) -> None:
     while not done.wait(_SAMPLE_SECONDS):
         tree, largest = 0.0, 0.0
-        for process in (*_process_tree(parent), *others()):
+        for process in (*process_tree(parent), *others()):
             try:
                 tree += getattr(process.memory_full_info(), "pss", process.memory_info().rss) / _MEBIBYTE
                 largest = max(largest, process.memory_info().rss / _MEBIBYTE)
@@ -174,8 +174,10 @@ def _sample(
         samples.append((tree, largest))
 
 
-def _process_tree(parent: psutil.Process) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; none where it has ended."""
     try:
+        parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
     except psutil.Error:
         return []

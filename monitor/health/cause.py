@@ -11,7 +11,7 @@ from typing import Any
 from data.datasets import worded
 from monitor.health.checks import NEW_ROWS
 from monitor.health.status import CheckStatus
-from monitor.metrics.names import column_name, metric_name, readable, unit_of
+from monitor.metrics.names import inner_name, metric_name, readable, unit_of
 
 _ALARMS = {CheckStatus.WARNING, CheckStatus.FAILED, CheckStatus.ERROR}
 _SECTION = {"K1": "labels", "K2": "inputs", "K3": "estimate", "K4": "serving"}
@@ -182,10 +182,9 @@ def _drifted(record: Mapping[str, Any], _check: Mapping[str, str]) -> Sentence |
         return None
     times = times_threshold(drift)
     worst = max(rows, key=lambda row: times.get(row["feature"], 0.0))
-    label = column_name(worst["feature"])
     values = {
         "count": str(len(drift["drifted"])),
-        "column": label[:1].lower() + label[1:],
+        "column": inner_name(worst["feature"]),
         "shift": f"{worst['value']:.3g} {worst['unit'] or unit_of(worst['feature'])}".strip(),
         "version": _version(record),
     }

@@ -9,7 +9,7 @@ import pandas as pd
 from data.datasets import Dataset, Rows
 from monitor.health.cause import Sentence, times_threshold
 from monitor.health.evaluation import Evaluation
-from monitor.metrics.names import column_name, unit_of
+from monitor.metrics.names import inner_name, unit_of
 
 _TAIL = 0.05
 _MOST = f"{1 - _TAIL:.0%}"
@@ -60,7 +60,7 @@ def difference(record: Mapping[str, Any], dataset: Dataset | None) -> list[Sente
 
 def _division(dataset: Dataset) -> Sentence | None:
     development, production = dataset.development, dataset.production
-    known, kinds = {"column": _inner(production.column)}, [key for key, _value in production.constants]
+    known, kinds = {"column": inner_name(production.column)}, [key for key, _value in production.constants]
     if {*kinds, *(key for key, _value in development.constants)} == {"values"} and (
         production.column == development.column
     ):
@@ -85,7 +85,7 @@ def _moved_most(drift: Mapping[str, Any]) -> Sentence | None:
         return None
     name = max(moved, key=lambda each: times.get(each, 0.0))
     before, after = known[name]["training"], known[name]["current"]
-    values = {"column": _inner(name), "most": _MOST, "unit": unit_of(name)}
+    values = {"column": inner_name(name), "most": _MOST, "unit": unit_of(name)}
     if len(before) == 1:
         values |= {"before": f"{before[0]:.0%}", "after": f"{after[0]:.0%}", "value": known[name].get("value", "")}
         if values["value"]:
@@ -144,8 +144,3 @@ def _numbers(before: float, after: float) -> dict[str, str]:
 
 def _joined(rows: Rows) -> str:
     return ", ".join(str(value) for _key, value in rows.constants)
-
-
-def _inner(column: str) -> str:
-    label = column_name(column)
-    return label[:1].lower() + label[1:]

@@ -202,8 +202,8 @@ def metric_name(name: str) -> MetricName:
             column = name.removeprefix(f"{statistic}_")
             for suffix, word in (("_threshold", ", threshold"), ("_p_value", ", p-value")):
                 if column.endswith(suffix):
-                    return MetricName(f"{label} of {_inner(column.removesuffix(suffix))}{word}")
-            return MetricName(f"{label} of {_inner(column)}")
+                    return MetricName(f"{label} of {inner_name(column.removesuffix(suffix))}{word}")
+            return MetricName(f"{label} of {inner_name(column)}")
     return MetricName(_readable(name))
 
 
@@ -246,7 +246,7 @@ def _readable(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _inner(column: str) -> str:
+def inner_name(column: str) -> str:
     """The label of a column within a phrase; P(made) and abbreviations keep their capitals."""
     return _lowered(column_name(column))
 

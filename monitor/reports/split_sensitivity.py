@@ -56,28 +56,17 @@ def split_schemes(test_size: float, *, has_games: bool = False, by_group: bool =
     [('used', 0.2), ('half', 0.1), ('double', 0.4), ('unstratified', 0.2)]
     """
     sizes = {USED: test_size, HALF: test_size / 2, DOUBLE: 2 * test_size}
+    schemes = [
+        SplitScheme(name, size, stratified=not by_group, by_group=by_group)
+        for name, size in sizes.items()
+        if name != DOUBLE or size <= _LARGEST_TEST
+    ]
+    by_time = SplitScheme(TIME, test_size, stratified=False)
     if by_group:
-        return (
-            *(
-                SplitScheme(name, size, stratified=False, by_group=True)
-                for name, size in sizes.items()
-                if size <= max(test_size, _LARGEST_TEST)
-            ),
-            SplitScheme(ROWS, test_size),
-            SplitScheme(TIME, test_size, stratified=False),
-        )
-    double = (SplitScheme(DOUBLE, 2 * test_size),) if 2 * test_size <= _LARGEST_TEST else ()
-    of_games = (
-        SplitScheme(GAME, test_size, stratified=False, by_group=True),
-        SplitScheme(TIME, test_size, stratified=False),
-    )
-    return (
-        SplitScheme(USED, test_size),
-        SplitScheme(HALF, test_size / 2),
-        *double,
-        SplitScheme(UNSTRATIFIED, test_size, stratified=False),
-        *(of_games if has_games else ()),
-    )
+        return (*schemes, SplitScheme(ROWS, test_size), by_time)
+    schemes.append(SplitScheme(UNSTRATIFIED, test_size, stratified=False))
+    of_games = SplitScheme(GAME, test_size, stratified=False, by_group=True)
+    return (*schemes, of_games, by_time) if has_games else tuple(schemes)
 
 
 def count_fits(test_size: float, seeds: int, models: int, *, has_games: bool = False, by_group: bool = False) -> int:
