@@ -54,11 +54,12 @@ def with_season(store: ModelStore, table: pd.DataFrame) -> pd.DataFrame:
     TableError
         If a raw file is there but cannot be read.
     """
-    if current().id.name not in table:
+    identifier = current().id.name
+    if identifier not in table:
         return table.assign(**{SEASON: UNKNOWN})
-    seasons = pd.Series(UNKNOWN, index=table.index)
+    seasons: pd.Series[Any] = pd.Series(UNKNOWN, index=table.index)
     for path in filter(None, (_find(store, file) for file in current().raw_tables)):
-        seasons = table[current().id.name].map(_known_seasons(path, table[current().id.name])).fillna(seasons)
+        seasons = table[identifier].map(_known(path, SEASON, table[identifier])).fillna(seasons)
     return table.assign(**{SEASON: seasons.astype(str)})
 
 
@@ -70,39 +71,25 @@ def game_dates(store: ModelStore, table: pd.DataFrame) -> "pd.Series[pd.Timestam
     TableError
         If a raw file is there but cannot be read.
     """
-    if current().id.name not in table:
+    identifier, day = current().id.name, current().time
+    if identifier not in table or day is None or day.kind != "date":
         return None
     dates: pd.Series[Any] = pd.Series(index=table.index, dtype="datetime64[ns]")
     for path in filter(None, (_find(store, file) for file in current().raw_tables)):
-        dates = dates.combine_first(table[current().id.name].map(_known_dates(path, table[current().id.name])))
+        known = pd.to_datetime(_known(path, day.raw_name, table[identifier]), errors="coerce").astype("datetime64[ns]")
+        dates = dates.combine_first(table[identifier].map(known))
     return dates if dates.notna().any() else None
 
 
-def _known_dates(path: Path, wanted: "pd.Series[int]") -> "pd.Series[pd.Timestamp]":
-    found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="datetime64[ns]")]
-    with _naming(path):
-        dataset = current()
-        key, day = dataset.id.raw_name, dataset.time
-        for chunk in TableReader(path, [key, day.raw_name] if day else [key]).chunks(_CHUNK_ROWS):
-            raw = chunk.to_pandas()
-            if day is None or day.kind != "date" or day.raw_name not in raw:
-                return found[0]
-            kept = raw[raw[key].isin(wanted)]
-            dates = pd.to_datetime(kept[day.raw_name], errors="coerce").astype("datetime64[ns]")
-            found.append(dates.set_axis(kept[key]))
-    known = pd.concat(found)
-    return known[~known.index.duplicated()]
-
-
-def _known_seasons(path: Path, wanted: "pd.Series[int]") -> "pd.Series[str]":
-    """Season of the wanted shots by their ``shot_id``, those that a raw file of any size has."""
-    found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="str")]
+def _known(path: Path, column: str, wanted: "pd.Series[int]") -> "pd.Series[Any]":
+    """A column of the wanted shots by their ``shot_id``, those that a raw file of any size has; null without it."""
+    found = [pd.Series(index=pd.Index([], dtype="int64"), dtype="object")]
     with _naming(path):
         key = current().id.raw_name
-        for chunk in TableReader(path, [key, SEASON]).chunks(_CHUNK_ROWS):
-            raw = chunk.to_pandas()
+        for chunk in TableReader(path, [key, column]).chunks(_CHUNK_ROWS):
+            raw = chunk.to_pandas().reindex(columns=[key, column])
             kept = raw[raw[key].isin(wanted)]
-            found.append(_seasons(kept).set_axis(kept[key]))
+            found.append(kept[column].set_axis(kept[key]).astype(object))
     known = pd.concat(found)
     return known[~known.index.duplicated()]
 
