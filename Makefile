@@ -76,10 +76,15 @@ entrega: env ## Write the report to hand in to docs/entrega: Markdown, HTML, ima
 # Threads of OpenMP that wait for a core spin: with three workers on two cores LightGBM takes three times as long.
 test test-slow: export OMP_NUM_THREADS := 1
 
+# Each worker and each command that a test starts imports the project, also where Python may not keep what it compiles.
+COMPILE = python -m compileall -q data serving monitor steps
+
 test: spark ## Run the tests, except the long ones
+	@$(COMPILE)
 	python -m pytest -n 3 --dist worksteal -m "not slow" $(ARGUMENTS)
 
 test-slow: spark ## Run the long tests: kills, outages, both engines through the commands, the tour, the services of a deployment
+	@$(COMPILE)
 	python -m pytest -n 2 --dist worksteal -m slow $(ARGUMENTS)
 
 lint: env ## Check style, types, and the files of the deployment and of CI

@@ -205,9 +205,9 @@ def test_a_missing_endpoint_is_reported_before_any_work(checkout: Checkout) -> N
 
 
 def test_a_wrong_parameter_of_mlflow_run_ends_before_any_work(checkout: Checkout) -> None:
-    result = checkout.mlflow_run("main", "-P", "models=lr,nonsense", "-P", "test_size=1.5")
+    result = checkout.mlflow_run("main", "-P", "models=lr,my <b> model", "-P", "test_size=1.5")
     assert result.returncode != 0
-    assert "'nonsense'" in result.stderr
+    assert "'my <b> model'" in result.stderr
     assert "test_size" in result.stderr
     assert len([run for run in checkout.runs() if run.info.run_name == "Aquisicao"]) == 1
 

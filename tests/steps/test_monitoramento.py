@@ -215,7 +215,7 @@ def test_a_given_table_without_labels_and_predictions_is_scored_by_the_champion(
     table = checkout.table("base_test").drop(columns=TARGET).rename(columns={"lng": "lon"})
     path = tmp_path / "my <b> shots.csv"
     path.write_text(table.head(600).to_csv(index=False))
-    ok(checkout.mlflow_run("monitoramento", "-P", f"current={path}"))
+    ok(checkout.step("monitoramento", "--current", str(path)))
     run = newest(checkout)
     assert run.data.tags["current"] == "my <b> shots"
     assert run.data.tags["model_version"] == "1"
