@@ -30,6 +30,8 @@ from monitor.store.records import MonitoringRun
 _MAX_INTEGER_BINS = 200
 _LOG_SCALE_FROM = 30
 _HOVER_WIDTH = 70
+_LONG_PAUSE = 0.1
+"""Part of the whole time without a window from which on a line is interrupted."""
 _SHORTEST_AXIS = timedelta(hours=1)
 
 
@@ -293,6 +295,7 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
 ) -> go.Figure:
     """Log loss of a moving window over time, with the base-rate loss, a threshold and promotions.
 
+    The lines are interrupted where no rows were labeled for long.
     The area between the two losses is filled where the model is worse than the base rate.
 
     Parameters
@@ -312,40 +315,38 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
     figure = base_figure(title, x=x, height=300)
     if rows.empty:
         return empty_figure(figure)
-    figure.add_scatter(
-        x=[*rows["time"], *rows["time"][::-1]],
-        y=[*rows["high"], *rows["low"][::-1]],
-        fill="toself",
-        fillcolor=_faded(CURRENT, 0.18),
-        line={"width": 0},
-        hoverinfo="skip",
-        name=named["95% CI"],
-    )
+    worse = rows["log_loss"] > rows["base_rate"]
+    parts = _without_pauses(rows.assign(worse=rows["log_loss"].where(worse, rows["base_rate"])))
+
+    def add_area(name: str, high: str, low: str, color: str) -> None:
+        figure.add_scatter(
+            x=[time for part in parts for time in (*part["time"], *part["time"][::-1], None)],
+            y=[value for part in parts for value in (*part[high], *part[low][::-1], None)],
+            fill="toself",
+            fillcolor=color,
+            mode="lines",
+            line={"width": 0},
+            hoverinfo="skip",
+            name=named[name],
+        )
 
     def add_line(name: str, column: str, style: Mapping[str, object]) -> None:
+        # A row without a value interrupts the line.
+        drawn = pd.concat([each for part in parts for each in (part, part.tail(1).assign(**{column: np.nan}))])
         figure.add_scatter(
-            x=rows["time"],
-            y=rows[column],
-            customdata=rows[["rows"]],
+            x=drawn["time"],
+            y=drawn[column],
+            customdata=drawn[["rows"]],
             name=named[name],
             mode="lines",
             line=style,
             hovertemplate="%{x|%Y-%m-%d}: %{y:.4f} (%{customdata[0]:,})<extra>" + named[name] + "</extra>",
         )
 
+    add_area("95% CI", "high", "low", _faded(CURRENT, 0.18))
     add_line("base rate of the same rows", "base_rate", {"color": NEUTRAL, "width": 2, "dash": "dot"})
-    worse = rows["log_loss"] > rows["base_rate"]
     if worse.any():
-        figure.add_scatter(
-            x=rows["time"],
-            y=rows["log_loss"].where(worse, rows["base_rate"]),
-            fill="tonexty",
-            fillcolor=_faded(RETRAIN, 0.3),
-            mode="lines",
-            line={"width": 0},
-            hoverinfo="skip",
-            name=named["worse than the base rate"],
-        )
+        add_area("worse than the base rate", "worse", "base_rate", _faded(RETRAIN, 0.3))
     add_line("log loss", "log_loss", {"color": CURRENT, "width": 3})
     for name, value, dash in (("threshold", threshold, "dash"), ("test set", reference, "solid")):
         if value is not None:
@@ -365,6 +366,13 @@ def rolling_loss(  # noqa: PLR0913 what the loss is compared with
         )  # fmt: skip
     figure.update_yaxes(tickformat=".3~f")
     return figure
+
+
+def _without_pauses(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows in order of time, in parts with no long pause: a tenth of the whole time, and much longer than is usual."""
+    steps = rows["time"].diff()
+    pauses = (steps > _LONG_PAUSE * (rows["time"].iloc[-1] - rows["time"].iloc[0])) & (steps > 10 * steps.median())
+    return [part for _, part in rows.groupby(pauses.cumsum())]
 
 
 def traffic(rows: pd.DataFrame, names: Mapping[str, str], title: str) -> go.Figure:

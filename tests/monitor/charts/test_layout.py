@@ -442,5 +442,20 @@ def test_the_loss_over_time_is_filled_only_where_it_exceeds_the_base_rate(
     rows = pd.DataFrame({"time": TIMES, "log_loss": [0.60, 0.66, 0.70, 0.60], "base_rate": base_rate})
     rows = rows.assign(low=rows["log_loss"] - 0.01, high=rows["log_loss"] + 0.01, rows=200)
     figure = monitoring.rolling_loss(rows, reference=0.6, threshold=0.7)
-    assert [list(trace.y) for trace in figure.data if trace.fill == "tonexty"] == filled_to
+    filled = [trace for trace in figure.data if trace.name == "worse than the base rate"]
+    assert [list(trace.y[:4]) for trace in filled] == filled_to
+    # And back along the base rate.
+    assert all(list(trace.y[4:]) == [*[base_rate] * 4, None] for trace in filled)
     assert legend(figure).count("worse than the base rate") == len(filled_to)
+
+
+def test_the_loss_over_time_is_interrupted_where_no_rows_were_labeled_for_long() -> None:
+    days = [*range(0, 50, 5), *range(300, 350, 5)]
+    rows = pd.DataFrame({"time": TIMES[0] + pd.to_timedelta(days, unit="D"), "log_loss": 0.6, "base_rate": 0.5})
+    rows = rows.assign(low=0.59, high=0.61, rows=200)
+    for when, parts in ((rows, 2), (rows[:10], 1)):
+        figure = monitoring.rolling_loss(when, reference=None, threshold=None)
+        line = next(trace for trace in figure.data if trace.name == "log loss")
+        assert int(np.isnan(np.asarray(line.y, dtype=float)).sum()) == parts
+        band = next(trace for trace in figure.data if trace.name == "95% CI")
+        assert list(band.y).count(None) == parts
