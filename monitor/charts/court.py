@@ -224,10 +224,8 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
         x=x,
         y=y,
         customdata=np.hypot(x, y),
-        mode="markers",
-        marker={"size": 9, "opacity": 0, "color": NEUTRAL},
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
+        # Texts without a text can be clicked on, and are no elements of the page.
+        mode="text",
         hovertemplate="%{x:.0f} feet across, %{y:.0f} along<br>%{customdata:.1f} feet from the hoop<extra></extra>",
         showlegend=False,
     )

@@ -235,8 +235,11 @@ def test_two_densities_can_be_compared(shots: pd.DataFrame) -> None:
 def test_every_foot_of_the_half_court_can_be_selected(shots: pd.DataFrame) -> None:
     scored = pd.DataFrame({"x": [1.0], "y": [2.0], "probability": [0.4]})
     figure = court_charts.pick_on_court(shots, (3.0, 4.0), scored)
-    places = {(x, y) for trace in figure.data if trace.mode == "markers" for x, y in zip(trace.x, trace.y, strict=True)}
+    [grid] = (trace for trace in figure.data if trace.mode == "text")
+    places = set(zip(grid.x, grid.y, strict=True))
     assert {(x, y) for x in range(-25, 26) for y in range(-5, 42)} <= places
+    assert grid.hovertemplate
+    assert grid.text is None
     assert figure.layout.clickmode == "event+select"
     for trace in figure.data:
         if trace.mode == "markers":
