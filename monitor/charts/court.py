@@ -224,7 +224,7 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
         x=x,
         y=y,
         customdata=np.hypot(x, y),
-        # Texts without a text can be clicked on, and are no elements of the page.
+        # Texts without a text are no elements of the page, but can be clicked on.
         mode="text",
         hovertemplate="%{x:.0f} feet across, %{y:.0f} along<br>%{customdata:.1f} feet from the hoop<extra></extra>",
         showlegend=False,
@@ -416,14 +416,14 @@ def _add_bar(figure: go.Figure, scale: _Scale, position: Mapping[str, float]) ->
 
 
 def _add_hover(figure: go.Figure, cells: pd.DataFrame, scale: _Scale, texts: list[str]) -> None:
-    # A filled hexagon can only show the name of its trace on hover, so transparent points hold the hover texts.
+    _add_bar(figure, scale, {})
+    # A filled hexagon can only show the name of its trace on hover. Texts without a text are no elements of the page.
     figure.add_scatter(
         x=cells["x"],
         y=cells["y"],
-        text=texts,
-        mode="markers",
-        marker={**scale.marker, "opacity": 0, "size": 10},
-        hovertemplate="%{text}<extra></extra>",
+        hovertext=texts,
+        mode="text",
+        hovertemplate="%{hovertext}<extra></extra>",
         showlegend=False,
     )
 

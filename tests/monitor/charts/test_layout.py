@@ -211,8 +211,8 @@ def test_hexagons_can_be_drawn_with_and_without_labels(value: str, shots: pd.Dat
     for table in (shots, shots.assign(shot_made_flag=np.nan)):
         cells = rates.hexagons(table)
         figure = draw(cells, value, "hexagons")
-        assert len(figure.data[-1].text) == (cells["y"] <= court.MID_COURT_Y).sum()
-    assert "FG% unknown% (95% CI unknown% to unknown%)" in figure.data[-1].text[0]
+        assert len(figure.data[-1].hovertext) == (cells["y"] <= court.MID_COURT_Y).sum()
+    assert "FG% unknown% (95% CI unknown% to unknown%)" in figure.data[-1].hovertext[0]
 
 
 def test_a_hexagon_grows_with_its_shots() -> None:
@@ -228,7 +228,10 @@ def test_a_hexagon_grows_with_its_shots() -> None:
 
 
 def test_two_densities_can_be_compared(shots: pd.DataFrame) -> None:
-    few, many = (court_charts.density_on_court(table).data[-1].marker for table in (shots.head(50), shots))
+    few, many = (
+        next(trace.marker for trace in court_charts.density_on_court(table).data if trace.marker.colorbar.title.text)
+        for table in (shots.head(50), shots)
+    )
     assert (few.cmin, few.cmax) == (many.cmin, many.cmax)
 
 
