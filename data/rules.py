@@ -98,8 +98,13 @@ def day(dates: ir.Column) -> ir.StringColumn:
 
 def _is_date(texts: ir.StringColumn) -> ir.BooleanColumn:
     """Whether strings are dates; the pattern is slow, so it is searched only where a day is not all of the string."""
-    is_day = (texts == texts.try_cast("date").cast("string")) & (texts.length() == DAY)
-    return ibis.cases((is_day, True), else_=texts.re_search(DATE))
+    is_day = _is_day(texts) & (texts.length() == DAY)
+    return ibis.cases((is_day, True), else_=texts.re_search(DATE) & _is_day(texts.substr(0, DAY)))
+
+
+def _is_day(texts: ir.StringColumn) -> ir.BooleanColumn:
+    # Engines also read the year 0.
+    return (texts == texts.try_cast("date").cast("string").fill_null("")) & (texts >= "0001")
 
 
 def number(column: Column, value: ir.Column) -> ir.FloatingColumn:

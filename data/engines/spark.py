@@ -38,15 +38,18 @@ class SparkEngine(Engine):
 
     def read(self, table: TableReader) -> ir.Table:
         """Open a table of Parquet files, whose path is valid on every worker."""
+        return self.table(read(self._session, table.path, table.schema.names, position=POSITION))
+
+    def table(self, frame: "DataFrame") -> ir.Table:
+        """The rows of a data frame, for expressions."""
         name = f"kobe_shot_{uuid.uuid4().hex}"
-        frame = read(self._session, table.path, table.schema.names, position=POSITION)
         with translate_errors():
             frame.createTempView(name)
             return self._connection.table(name)
 
     def rows(self, query: ir.Table) -> list[dict[str, Any]]:
         """Compute a small result."""
-        return collect_rows(self._frame(query))
+        return collect_rows(self.frame(query))
 
     def write(
         self,
@@ -57,7 +60,7 @@ class SparkEngine(Engine):
     ) -> dict[str, int]:
         """Write the rows of a query, each table as a folder of parts."""
         del on_progress
-        frame = self._frame(query)
+        frame = self.frame(query)
         written = {}
         for output in outputs:
             with translate_errors():
@@ -70,6 +73,7 @@ class SparkEngine(Engine):
             written[output.name] = write_into(rows, folder / f"{output.name}.parquet")
         return written
 
-    def _frame(self, query: ir.Table) -> "DataFrame":
+    def frame(self, query: ir.Table) -> "DataFrame":
+        """The data frame that computes a query."""
         with translate_errors():
             return self._session.sql(self._connection.compile(query))

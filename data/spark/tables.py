@@ -87,7 +87,7 @@ def stored_table(reader: DatasetReader, folder: Path) -> Iterator[Path]:
     folder : pathlib.Path
         Folder of the copy, which every worker sees.
     """
-    if reader.is_stored:
+    if reader.is_stored and not reader.respells():
         yield reader.path
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ _NO_LABEL = ("", "nan", "none", "null", "na", "n/a", "<na>", "unknown", "?", "-"
 _BOOLEANS = {"true": "1", "t": "1", "yes": "1", "y": "1", "false": "0", "f": "0", "no": "0", "n": "0"}
 _CHART = {"loc_x", "loc_y", "game_event_id"}
 _MAX_EXAMPLES = 5
+_ROWS_COMPARED = 131_072
 _DIGITS_OF_FLOAT32 = 12
 """Length from which a number as a string may be a float32 that was converted to a double."""
 _ADDED_BY_SCORING = {folded(name): name for name in RESERVED}
@@ -145,6 +146,18 @@ class DatasetReader(TableReader):
             for place, name in enumerate(part.schema.names)
             if name in self.schema.names
         )
+
+    def respells(self) -> bool:
+        """Whether the texts of a stored table, such as dates, are not spelled as this reader gives them."""
+        texts = [field.name for field in self.schema if pa.types.is_string(field.type) and self._is_spelled(field.name)]
+        readers = TableReader(self.path, texts), DatasetReader(self.path, texts, dataset=self.dataset)
+        pairs = zip(*(reader.chunks(_ROWS_COMPARED) for reader in readers), strict=True)
+        return bool(texts) and not all(stored.equals(read) for stored, read in pairs)
+
+    def _is_spelled(self, name: str) -> bool:
+        """Whether a text may be a date or a number in another spelling."""
+        column = self._column_of(name)
+        return column is not None and (column.kind == "date" or column.is_numeric)
 
     def _names(self, names: list[str]) -> list[str]:
         found = unique([canonical(name, self.dataset) for name in names], self.dataset)

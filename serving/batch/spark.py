@@ -6,6 +6,8 @@ PySpark is an extra of this project (``spark``), and is imported only where it i
 import contextlib
 import logging
 from collections.abc import Iterator
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +19,14 @@ import pyarrow as pa
 
 from data.cli.console import warn
 from data.datasets import Column, Dataset
+from data.engines.spark import SparkEngine
+from data.rules import violations
 from data.schema import IN_TRAINING, MODEL_VERSION, PREDICTION, PROBABILITY
 from data.spark.session import translate_errors
 from data.spark.tables import quote_identifier, read, stored_table, write_into
 from data.storage.dataset_reader import DatasetReader
 from data.storage.files import atomic_write, remove_path
 from data.storage.tables import table_writer
-from data.validation import DATE, DAY
 from serving.batch.local import BatchJob, BatchResult, check_rejects, with_reasons
 from serving.client.endpoint import ScoringError
 from serving.shot_tables import ReasonCounts, features_of, open_shots, problems_of, time_problems_of
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_RESULT, _POSITION, _KEY = "__result", "__position", "__in_training_"
+_RESULT, _POSITION, _WRONG, _KEY = "__result", "__position", "__wrong", "__in_training_"
 _MAX_SHOWN = 10
 _RELATIVE_ERROR, _SURELY_MORE = 0.01, 1.1
 _NOISY = ("mlflow.pyfunc", "mlflow.utils.requirements_utils", "mlflow.models.flavor_backend_registry")
@@ -121,24 +124,24 @@ def _score(  # noqa: PLR0913, PLR0917 see `score_table`
     names, dataset = reader.schema.names, reader.dataset
     column_of = _stored_names(names, dataset)
     target = column_of.get(dataset.target.name, "")
-    wrong, label = _wrong(column_of, dataset), _double(target)
+    label = _double(target)
     is_unreadable = f"NOT coalesce({label} IN (0, 1), {label} IS NULL)" if target else "false"
-    frame, numbered = read(session, path), read(session, path, position=_POSITION)
+    frame = _checked(session, read(session, path, position=_POSITION), column_of, dataset)
     with translate_errors():
-        counts = [f"count_if({wrong}) AS rejected", f"count_if({is_unreadable}) AS unlabeled", "count(*) AS rows"]
+        counts = [f"count_if({_WRONG}) AS rejected", f"count_if({is_unreadable}) AS unlabeled", "count(*) AS rows"]
         found = frame.selectExpr(*counts).collect()[0]
         if found["unlabeled"]:
             reader.unreadable_labels = found["unlabeled"]
             readable = f"CASE WHEN NOT {is_unreadable} THEN {quote_identifier(target)} END"
-            frame, numbered = (each.withColumn(target, functions.expr(readable)) for each in (frame, numbered))
+            frame = frame.withColumn(target, functions.expr(readable))
     warn(reader.warning)
     rejected = found["rejected"]
     bad = (
-        _rejects(numbered.where(wrong), rejected, batch, dataset, all_rows=rejected == found["rows"])
+        _rejects(frame.where(_WRONG).drop(_WRONG), rejected, batch, dataset, all_rows=rejected == found["rows"])
         if rejected
         else None
     )
-    good = frame.where(f"NOT ({wrong})") if rejected else frame
+    good = frame.where(f"NOT {_WRONG}") if rejected else frame
     scored = _scored(session, good, uri, column_of, dataset)
     output = [
         *map(quote_identifier, names),
@@ -166,44 +169,16 @@ def _stored_names(names: list[str], dataset: Dataset) -> dict[str, str]:
     return {name: name if name in names else raw_name for name, raw_name in described if {name, raw_name} & {*names}}
 
 
-def _wrong(column_of: dict[str, str], dataset: Dataset) -> str:
-    """SQL condition of a row that violates the schema, as `problems_of` and `time_problems_of`."""
+def _checked(session: "SparkSession", frame: "DataFrame", column_of: dict[str, str], dataset: Dataset) -> "DataFrame":
+    """Mark the rows that violate the schema, as `problems_of` and `time_problems_of`, in a column ``_WRONG``."""
     time = dataset.time
-    wrong = [_is_wrong(column_of[column.name], column, nullable=column.nullable) for column in dataset.features]
-    if time and time.kind == "date" and time.name in column_of:
-        wrong.append(_is_wrong(column_of[time.name], time, nullable=True))
-    return " OR ".join(wrong)
-
-
-def _is_wrong(name: str, column: Column, *, nullable: bool) -> str:
-    stored = quote_identifier(name)
-    conditions = _number_conditions(name, column) if column.is_numeric else _text_conditions(name, column)
-    fits = " AND ".join([f"{stored} IS NOT NULL", *conditions])
-    return f"NOT ({stored} IS NULL OR coalesce({fits}, false))" if nullable else f"NOT coalesce({fits}, false)"
-
-
-def _number_conditions(name: str, column: Column) -> Iterator[str]:
-    value = _double(name)
-    yield f"{value} IS NOT NULL AND {value} > CAST('-Infinity' AS DOUBLE) AND {value} < CAST('Infinity' AS DOUBLE)"
-    for end, comparison in zip(column.limits, (">=", "<="), strict=True):
-        if end is not None:
-            yield f"{value} {comparison} CAST({end!r} AS DOUBLE)"
-    if column.kind != "float":
-        yield f"{value} % 1 = 0"
-
-
-def _text_conditions(name: str, column: Column) -> Iterator[str]:
-    value = f"CAST({quote_identifier(name)} AS STRING)"
-    if column.kind == "date":
-        yield f"{value} RLIKE {_quoted(DATE)} AND try_cast(left({value}, {DAY}) AS DATE) >= DATE'0001-01-01'"
-    if column.allowed:
-        yield f"{value} IN ({', '.join(map(_quoted, column.allowed))})"
-
-
-def _quoted(text: str) -> str:
-    """A string in SQL."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    checked = [*dataset.features, *[time for time in [time] if time and time.kind == "date"]]
+    own = {column.raw_name: column_of[column.name] for column in checked if column.name in column_of}
+    engine = SparkEngine(session)
+    table = engine.table(frame).rename(own)
+    needed = [column.raw_name for column in dataset.features if not column.nullable]
+    broken = [each for column, each in violations(table, dataset, needed).items() if column in checked]
+    return engine.frame(table.mutate(**{_WRONG: reduce(or_, broken)}).rename({own[name]: name for name in own}))
 
 
 def _double(name: str) -> str:

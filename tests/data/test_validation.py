@@ -110,9 +110,20 @@ def test_a_shot_id_that_no_integer_holds_is_a_reason(shots: pd.DataFrame) -> Non
     }
 
 
-def test_a_date_is_valid_by_its_form_with_or_without_a_time(shots: pd.DataFrame) -> None:
-    valid = ["2013-10-29", "2013-10-29 20:15", "2013-10-29T20:15:00Z", "2013-02-31", "0044-03-15"]
-    invalid = ["2013-1-29", " 2013-10-29", "10000-01-01", "10000-1-01", "2013-10-29x", "soon", ""]
+def test_a_date_is_valid_if_its_day_exists_with_or_without_a_time(shots: pd.DataFrame) -> None:
+    valid = ["2013-10-29", "2013-10-29 20:15", "2013-10-29T20:15:00Z", "2012-02-29", "0044-03-15"]
+    invalid = [
+        "2013-02-31",
+        "2013-02-29 20:15",
+        "0000-01-01",
+        "2013-1-29",
+        " 2013-10-29",
+        "10000-01-01",
+        "10000-1-01",
+        "2013-10-29x",
+        "soon",
+        "",
+    ]
     table = shots.head(len(valid) + len(invalid)).assign(game_date=[*valid, *invalid])
     assert sorted(reasons_of(table)) == list(range(len(valid), len(table)))
 

@@ -167,6 +167,23 @@ def test_labels_that_are_texts_are_read_as_with_the_local_engine(tmp_path: Path,
     assert there[1].rows == here[1].rows == 30
 
 
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        ("game_date", ["29.10.2013", "Nov 3, 2000", "2013-02-30", None]),
+        ("shot_distance", ["12", "7,5", "far", "1e1"]),
+    ],
+)
+def test_texts_in_other_spellings_are_read_as_with_the_local_engine(
+    tmp_path: Path, uri: str, column: str, texts: list[str]
+) -> None:
+    table = in_parts(shots(60).assign(**{column: texts * 15}), tmp_path / "shots.parquet")
+    ours, its = (BatchJob(table, tmp_path / name, 30) for name in ("local.parquet", "spark.parquet"))
+    assert spark(uri, its)[0] == local(uri, ours)[0]
+    pd.testing.assert_frame_equal(by_id(its.out), by_id(ours.out), check_exact=False, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(by_id(its.rejects), by_id(ours.rejects))
+
+
 def test_one_row_too_many_ends_the_run_and_leaves_the_old_output(tmp_path: Path, uri: str) -> None:
     table = in_parts(shots().assign(period=[11.0] * 12 + [1.0] * 4_988), tmp_path / "shots.parquet")
     (tmp_path / "out.parquet").write_bytes(b"old")
