@@ -31,9 +31,10 @@ _MIN_SIZE, _FULL_SIZE_QUANTILE = 0.3, 0.9
 _DENSITY_FEET = 1.5
 _SQUARE_FEET = 2.0
 _PIXELS_PER_FOOT, _DOT_PIXELS = 24, 4
-_HISTORY: Colors = [[0.0, "rgb(226, 228, 232)"], [1.0, "rgb(107, 114, 128)"]]
-"""Color scale of the shot density behind scored shots: grays, because colors are P(made)."""
-_HISTORY_OPACITY = 0.7
+_HISTORY: Colors = [
+    [float(part), f"rgba(107, 114, 128, {0.1 + 0.85 * part:.3f})"] for part in np.linspace(0, 1, _CLASSES)
+]
+"""Color scale of the shot density behind scored shots: a gray of some opacity, because colors are P(made)."""
 _LEFT_BAR, _RIGHT_BAR = ({"len": 0.42, "x": position} for position in (0.25, 0.75))
 # Fixed range, so that maps are comparable. Nearly every P(made) is in it.
 _RATE = (0.2, 0.7)
@@ -77,7 +78,9 @@ class _Scale:
         """Class of each value, starting at 0, and the color of each class."""
         part = (self.values - self.ends[0]) / (self.ends[1] - self.ends[0])
         level = np.rint(np.clip(np.nan_to_num(part), 0, 1) * (_CLASSES - 1)).astype(np.int64)
-        colors = plotly.colors.sample_colorscale(self.colors, np.linspace(0, 1, _CLASSES))
+        colors = [str(color) for _, color in self.colors]
+        if len(colors) != _CLASSES:
+            colors = plotly.colors.sample_colorscale(self.colors, np.linspace(0, 1, _CLASSES))
         # A hexagon without labeled shots has no value and is gray.
         return np.where(np.isnan(part), _CLASSES, level), [*colors, NEUTRAL]
 
@@ -213,7 +216,7 @@ def pick_on_court(history: pd.DataFrame, picked: tuple[float, float] | None, sco
     drawn = _on_court(figure, cells)
     if len(drawn):
         density = replace(_density(drawn, len(history)), colors=_HISTORY, name="share of all prepared shots")
-        _add_hexagons(figure, drawn, np.ones(len(drawn)), density, opacity=_HISTORY_OPACITY)
+        _add_hexagons(figure, drawn, np.ones(len(drawn)), density)
         _add_bar(figure, density, _LEFT_BAR)
     _add_lines(figure)
     across, along = np.meshgrid(
@@ -384,7 +387,7 @@ def _density(cells: pd.DataFrame, shots: int) -> _Scale:
     return _Scale(share, SEQUENTIAL, _SHARE, "share of all shots", _SHARE_TICKS)
 
 
-def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _Scale, *, opacity: float = 1.0) -> None:
+def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _Scale) -> None:
     level, colors = scale.classes()
     # Six corners, the first one repeated, and a gap before the next hexagon.
     angle = np.append(np.pi / 2 + np.arange(7) * np.pi / 3, np.nan)
@@ -399,7 +402,6 @@ def _add_hexagons(figure: go.Figure, cells: pd.DataFrame, size: Floats, scale: _
             line={"width": 0},
             fill="toself",
             fillcolor=colors[found],
-            opacity=opacity,
             hoverinfo="skip",
             showlegend=False,
         )
