@@ -41,7 +41,7 @@ from serving.inference_log.inference_log import create_engine, tables
 
 _PAGES = ("Today", "Court", "Why", "Champions", "System")
 _TABS = {
-    "Court": ("Actual vs. predicted", "Field-goal percentage", "Shots", "Trust court"),
+    "Court": ("Actual vs. predicted", "Field-goal percentage", "Shots", "Playground", "Trust court"),
     "Why": ("Labels", "Inputs", "Estimated performance", "Errors", "Checks"),
     "System": ("Runs", "Trends", "Traffic"),
 }
@@ -130,19 +130,19 @@ def _measure(driver: webdriver.Chrome, url: str, server: psutil.Process, table: 
             started, before = time.perf_counter(), ""
             driver.get(url)
         else:
-            started, before = time.perf_counter(), _heading(driver)
-            _click(driver, _LINK, page)
+            before = _heading(driver)
+            started = _click(driver, _LINK, page)
         first, settled = _wait_until_rendered(driver, started, before)
         _click(driver, _LINK, _PAGES[-1] if page != _PAGES[-1] else _PAGES[0])
         _settle(driver)
-        started, before, used = time.perf_counter(), _heading(driver), _cpu_seconds(server)
-        _click(driver, _LINK, page)
+        before, used = _heading(driver), _cpu_seconds(server)
+        started = _click(driver, _LINK, page)
         again, _ = _wait_until_rendered(driver, started, before)
         again_cpu = _cpu_seconds(server) - used
         reactions = []
         for tab in _TABS.get(page, ()):
-            started, used = time.perf_counter(), _cpu_seconds(server)
-            _click(driver, _TAB, tab)
+            used = _cpu_seconds(server)
+            started = _click(driver, _TAB, tab)
             reactions.append((_settle(driver) - started, _cpu_seconds(server) - used))
         slowest = [f"{max(each):.2f}" for each in zip(*reactions, strict=True)] or ["", ""]
         table.add_row(
@@ -189,14 +189,16 @@ def _wait(driver: webdriver.Chrome, selector: str) -> float:
     raise PagesError(message)
 
 
-def _click(driver: webdriver.Chrome, selector: str, text: str) -> None:
+def _click(driver: webdriver.Chrome, selector: str, text: str) -> float:
+    """Click on the element with a text, and return when; to find it takes time that a person does not wait for."""
     deadline = time.monotonic() + _LIMIT_SECONDS
     while time.monotonic() < deadline:
         with suppress(WebDriverException):
             for element in driver.find_elements(By.CSS_SELECTOR, selector):
                 if text in element.text:
+                    clicked = time.perf_counter()
                     element.click()
-                    return
+                    return clicked
         time.sleep(0.01)
     message = f"expected an element with {text!r} to click; found none"
     raise PagesError(message)
