@@ -44,13 +44,32 @@ def sketched(dataset: Dataset) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(name for column in columns for name in column.names), PROBABILITY]))
 
 
-def read(path: Path, max_rows: int | None, dataset: Dataset) -> SampledTable:
-    """Read a scored table; see `monitor.store.tables.read_sample`.
+def read_scored(path: Path, dataset: Dataset) -> pd.DataFrame:
+    """A table of rows for the monitor: features and label as float64, with predictions if it has any.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``.parquet`` or ``.csv``, or a folder of Parquet files; other names of a column are taken for its name, and a
+        missing target for unknown labels.
+    dataset : Dataset
+        Description of the version that scored the table.
 
     Raises
     ------
     TableError
-        See `monitor.store.tables.read_scored`.
+        If it cannot be read, has no rows, lacks a feature, or holds anything but numbers within their ranges.
+    """
+    return read_sample(path, None, dataset).table
+
+
+def read_sample(path: Path, max_rows: int | None, dataset: Dataset) -> SampledTable:
+    """A table as `read_scored` has it, or about `max_rows` of its rows, a systematic sample; None reads all.
+
+    Raises
+    ------
+    TableError
+        See `read_scored`; rows outside the sample are not checked.
     """
     with _translate_errors(path, dataset):
         table, rows = _read(path, max_rows, dataset)
@@ -102,7 +121,7 @@ def validate_scored_table(table: pd.DataFrame, path: Path, dataset: Dataset) -> 
     Raises
     ------
     TableError
-        See `monitor.store.tables.read_scored`.
+        See `read_scored`.
     """
     table = _renamed(table, dataset)
     if IN_TRAINING not in table and FORMER_IN_TRAINING in table:

@@ -15,6 +15,7 @@ from monitor.drift.training_support import Support
 from monitor.estimation.cbpe import Calibration
 from monitor.metrics.binary import THRESHOLD
 from monitor.metrics.intervals import Performance, evaluate_with_intervals
+from monitor.scored_tables import read_scored
 from monitor.store import tables
 from monitor.store.model_store import ModelStore
 from serving.batch.in_process import dataset_of, predict, threshold_of
@@ -129,7 +130,7 @@ def baseline(store: ModelStore, version: str, reference: str = TEST) -> Referenc
     files = {name: tables.prepared_table(store, name, version) for name in {TRAIN, reference}}
     dataset = dataset_of(version)
     training, rows = (
-        tables.identified(store, tables.read_scored(files[name], dataset), name, version) for name in (TRAIN, reference)
+        tables.identified(store, read_scored(files[name], dataset), name, version) for name in (TRAIN, reference)
     )
     return ReferenceData(
         training,

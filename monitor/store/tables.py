@@ -6,12 +6,11 @@ from pathlib import Path
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from data.datasets import Dataset, current, for_dataset
+from data.datasets import current, for_dataset
 from data.errors import TableError
 from data.preparation.manifest import IDS, PREDICTIONS, TRAIN, prepared_path
 from data.storage.files import display_path, sha256
 from monitor import scored_tables
-from monitor.scored_tables import SampledTable
 from monitor.store import run_names, tags
 from monitor.store.model_store import ModelStore
 from monitor.store.records import BatchScoringRun, RunInfo
@@ -183,45 +182,6 @@ def scored_table(store: ModelStore, run_id: str) -> Path:
         message = f"there is no run {run_id} ({error}). {_score_again()}"
         raise TableError(message) from error
     return table_of_run(store, run, run.predictions or PREDICTIONS.name, _score_again())
-
-
-def read_scored(path: Path, dataset: Dataset) -> pd.DataFrame:
-    """A table of shots for the monitor: features and label as float64, with predictions if it has any.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        ``.parquet`` or ``.csv``, or a folder of Parquet files; other names of a column are taken for its name, and a
-        missing target for unknown labels.
-    dataset : Dataset
-        Description of the version that scored the table.
-
-    Raises
-    ------
-    TableError
-        If it cannot be read, has no rows, lacks a feature, or holds anything but numbers within their ranges.
-    """
-    return read_sample(path, None, dataset).table
-
-
-def read_sample(path: Path, max_rows: int | None, dataset: Dataset) -> SampledTable:
-    """A table of shots as `read_scored` has it if it is not too large, else a systematic sample of it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        See `read_scored`.
-    max_rows : int or None
-        Rows that are read at most; None reads all.
-    dataset : Dataset
-        Description of the version that scored the table.
-
-    Raises
-    ------
-    TableError
-        See `read_scored`; rows outside the sample are not checked.
-    """
-    return scored_tables.read(path, max_rows, dataset)
 
 
 def table_of_run(store: ModelStore, run: RunInfo, file: str, again: str) -> Path:

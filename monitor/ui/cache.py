@@ -16,6 +16,7 @@ from data.datasets import worded
 from data.errors import TableError
 from data.groups import groups_of
 from data.schema import PROBABILITY, TARGET
+from monitor import scored_tables
 from monitor.charts.court_rows import has_place, on_court, with_label
 from monitor.charts.trust_court import trust_court
 from monitor.health.baseline import ReferenceData
@@ -524,7 +525,7 @@ def _evaluation(
 @cached(st.cache_data, max_entries=4)
 def _table(store: ModelStore, run_id: str) -> tuple[pd.DataFrame, int]:
     dataset = dataset_of(store.batch_scoring_run(run_id).model_version)
-    found = tables.read_sample(tables.scored_table(store, run_id), MAX_TABLE_ROWS, dataset)
+    found = scored_tables.read_sample(tables.scored_table(store, run_id), MAX_TABLE_ROWS, dataset)
     return found.table, found.rows
 
 

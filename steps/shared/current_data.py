@@ -12,6 +12,7 @@ from data.datasets import for_dataset
 from data.errors import TableError
 from data.schema import MODEL_VERSION, PROBABILITY
 from data.storage.files import display_path
+from monitor import scored_tables
 from monitor.health.evaluation import version_to_evaluate
 from monitor.store import tables
 from monitor.store.labels import flag_training_rows
@@ -56,7 +57,7 @@ def read_application(max_rows: int) -> CurrentData:
     store = current_store()
     run = tables.last_batch_scoring(store)
     path = tables.scored_table(store, run.run_id)
-    table, rows = tables.read_sample(path, max_rows, dataset_of(run.model_version))
+    table, rows = scored_tables.read_sample(path, max_rows, dataset_of(run.model_version))
     return _flagged(CurrentData(table, path, "prod", rows, run.run_id))
 
 
@@ -110,7 +111,7 @@ def _flagged(found: CurrentData) -> CurrentData:
 
 
 def _read_table(path: Path, max_rows: int, version: str) -> CurrentData:
-    table, rows = tables.read_sample(path, max_rows, dataset_of(version))
+    table, rows = scored_tables.read_sample(path, max_rows, dataset_of(version))
     if PROBABILITY in table:
         _check_scores(table, path, version)
         return CurrentData(table, path, path.stem, rows)

@@ -15,6 +15,7 @@ from data.groups import groups_of
 from data.preparation.identity import is_among
 from data.preparation.manifest import TEST, TRAIN
 from data.schema import PROBABILITY
+from monitor import scored_tables
 from monitor.metrics.binary import log_loss_by_row
 from monitor.retraining import promotion_test
 from monitor.retraining.promotion_test import (
@@ -137,7 +138,7 @@ def _joined(challenger: Challenger, champion: ModelVersion, lacking: list[str]) 
     if not _is_same_file(champion, training_data):
         return None
     try:
-        theirs = tables.read_scored(tables.prepared_table(store, TEST), dataset_of(champion.version))
+        theirs = scored_tables.read_scored(tables.prepared_table(store, TEST), dataset_of(champion.version))
         theirs = tables.identified(store, theirs, TEST, champion.version)
     except TableError:
         return None
@@ -170,7 +171,7 @@ def _comparison_rows(challenger: Challenger, current: ModelVersion | None) -> Co
     try:
         theirs = tables.identified(
             current_store(),
-            tables.read_scored(tables.prepared_table(current_store(), name), dataset),
+            scored_tables.read_scored(tables.prepared_table(current_store(), name), dataset),
             name,
             version,
         )

@@ -29,7 +29,7 @@ from data.nba_charts.chart import run as run_chart
 from data.schema import FEATURES, RAW_COLUMN_NAMES, SHOT_ID, TARGET
 from data.storage.locations import local_table, validate_location
 from data.storage.scratch import user_folder
-from monitor.scored_tables import read
+from monitor.scored_tables import read_sample
 from monitor.ui.scoring import read_shots
 from serving.batch.local import BatchJob, score_table
 from serving.client.endpoint import Predictions
@@ -381,7 +381,7 @@ def read_client(location: str, folder: Path) -> pd.DataFrame:
 def read_current(location: str, folder: Path) -> pd.DataFrame:
     del folder
     with local_table(validate_location(location)) as path:
-        return read(path, 1_000, default()).table
+        return read_sample(path, 1_000, default()).table
 
 
 def read_ground_truth(location: str, folder: Path) -> pd.DataFrame:

@@ -25,11 +25,11 @@ from data.simulation import synthetic
 from data.storage.files import sha256
 from monitor import scored_tables
 from monitor.health.baseline import baseline as reference_data
+from monitor.scored_tables import read_scored
 from monitor.store import model_store, shots, tables
 from monitor.store import tags as store_tags
 from monitor.store.candidates import CANDIDATE_FILE, CANDIDATE_FOLDER, candidates
 from monitor.store.model_store import current_store
-from monitor.store.tables import read_scored
 from serving import registry
 from serving.batch import in_process
 from serving.batch.in_process import ScoredError
@@ -588,7 +588,7 @@ def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
 ) -> None:
     table = raw.assign(probability=0.25, prediction=1, **{IN_TRAINING: raw.index % 2 == 0}, model_version=2)
     path = part(table, tmp_path / "parts") if kind == "folder" else written(table, kind)
-    found, rows = tables.read_sample(path, 100, default())
+    found, rows = scored_tables.read_sample(path, 100, default())
     assert rows == 1_500
     assert 90 <= len(found) <= 120
     assert found["shot_id"].is_monotonic_increasing
@@ -598,7 +598,7 @@ def test_a_large_table_is_sampled_and_all_its_rows_are_counted(
     assert found[IN_TRAINING].tolist() == expected[IN_TRAINING].tolist()
     assert set(found[MODEL_VERSION]) == {2}
     for most in (None, 1_500):
-        whole, rows = tables.read_sample(path, most, default())
+        whole, rows = scored_tables.read_sample(path, most, default())
         assert (len(whole), rows) == (1_500, 1_500)
         assert whole["shot_id"].tolist() == raw["shot_id"].tolist()
     assert read_scored(path, default()).equals(whole)
@@ -626,7 +626,7 @@ def test_a_wrong_row_far_into_a_large_table_is_found_when_it_is_counted(
     table = raw.copy()
     table.loc[1_234, "shot_distance"] = 95
     path = written(table)
-    assert len(tables.read_sample(path, 100, default()).table) < 120
+    assert len(scored_tables.read_sample(path, 100, default()).table) < 120
     with pytest.raises(TableError, match=r"mine\.parquet: expected a float from 0 to 94 in shot_distance; found 95"):
         list(scored_tables.pieces(path, default()))
 

@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 from data.datasets import default
 from data.paths import ROOT
 from data.schema import FEATURES, TARGET
+from monitor import scored_tables
 from monitor.drift.detector import DriftDetector
 from monitor.health.baseline import baseline as reference_data
 from monitor.health.checks import CHECKS
@@ -278,7 +279,7 @@ def test_what_the_pages_show_first_is_computed_before_they_are_opened(
             assert prepared.wait(PAGE_SECONDS)
     monkeypatch.setattr(DriftDetector, "compare", None)
     monkeypatch.setattr(reader, "read", None)
-    monkeypatch.setattr(tables_of_the_monitor, "read_sample", None)
+    monkeypatch.setattr(scored_tables, "read_sample", None)
     monkeypatch.setattr(cache, "trust_court", None)
     for name, source in (("today", widgets.BATCH), *((name, widgets.LOG) for name in ("today", "inputs", "estimate"))):
         shown = page(name, source=source)
@@ -471,7 +472,7 @@ def test_the_record_of_an_evaluation_of_few_rows_is_shown(
     folder, pipeline = operated_store
     table = shots(rows, 7)
     apply(folder, table if labels == "labeled" else table.assign(**{TARGET: np.nan}), pipeline)
-    current = tables_of_the_monitor.read_scored(
+    current = scored_tables.read_scored(
         tables_of_the_monitor.scored_table(
             current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
         ),
@@ -499,7 +500,7 @@ def test_the_first_page_of_a_sample_names_the_rows_of_every_result(
 ) -> None:
     folder, pipeline = operated_store
     apply(folder, shots(400, 7), pipeline)
-    current = tables_of_the_monitor.read_scored(
+    current = scored_tables.read_scored(
         tables_of_the_monitor.scored_table(
             current_store(), tables_of_the_monitor.last_batch_scoring(current_store()).run_id
         ),
@@ -529,7 +530,7 @@ def monitor_production_set() -> None:
     champion = current_store().champion()
     assert champion
     run_id = tables_of_the_monitor.last_batch_scoring(current_store()).run_id
-    current = tables_of_the_monitor.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id), default())
+    current = scored_tables.read_scored(tables_of_the_monitor.scored_table(current_store(), run_id), default())
     judged = rows_of_version(current, champion.version)
     evaluation = Evaluation(
         reference_data(current_store(), judged.version), judged.table, ServingState(datetime.now(UTC), champion), "prod"
