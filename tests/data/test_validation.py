@@ -5,7 +5,8 @@ import pytest
 from data.datasets import default
 from data.errors import SchemaError
 from data.schema import COLUMN
-from data.validation import rejection_reason
+from data.validation import Violations, check_columns, is_date, rejection_reason, violation_error, violation_text
+from tests.orders import DATASET as ORDERS
 from tests.raw import check_raw, reasons_of
 
 
@@ -27,6 +28,41 @@ def test_optional_columns_may_be_missing(shots: pd.DataFrame) -> None:
 def test_a_missing_column_is_named(shots: pd.DataFrame, column: str) -> None:
     with pytest.raises(SchemaError, match=rf"shots\.parquet: column {column} missing.*found"):
         check_raw(shots.drop(columns=column), "shots.parquet")
+
+
+def test_the_error_of_missing_columns_lists_them_and_the_expected_and_the_found_columns() -> None:
+    columns = [column.raw_name for column in default().required]
+    expected = ", ".join(name for name in columns if name != "row_id")
+    check_columns([*columns, "season"], "shots", also_required=["season"])
+    with pytest.raises(SchemaError) as one:
+        check_columns([*columns, "row_id"], "shots", also_required=["season"])
+    assert str(one.value) == f"shots: column season missing. Expected at least {expected}; found {expected}."
+    with pytest.raises(SchemaError) as all_missing:
+        check_columns([], "shots")
+    assert str(all_missing.value) == (
+        f"shots: columns {', '.join(columns)} missing. Expected at least {expected}; found no columns."
+    )
+
+
+def test_the_error_of_columns_missing_from_another_dataset_says_how_to_rename() -> None:
+    columns = [column.raw_name for column in ORDERS.required]
+    check_columns(columns, "orders", dataset=ORDERS)
+    with pytest.raises(SchemaError) as caught:
+        check_columns(columns[1:], "orders", dataset=ORDERS)
+    assert str(caught.value) == (
+        f"orders: column {columns[0]} missing. Expected at least {', '.join(columns)}; found {', '.join(columns[1:])}."
+        " Give a table with it, or its name there as raw_name in the description."
+    )
+
+
+def test_the_error_of_duplicate_columns_lists_each_once() -> None:
+    columns = [column.raw_name for column in default().required]
+    with pytest.raises(SchemaError) as one:
+        check_columns([*columns, "lat"], "shots")
+    assert str(one.value) == "shots: column lat found twice; expected once."
+    with pytest.raises(SchemaError) as two:
+        check_columns([*columns, "period", "lat", "lat"], "shots")
+    assert str(two.value) == "shots: columns lat, period found twice; expected once."
 
 
 @pytest.mark.parametrize(
@@ -134,8 +170,71 @@ def test_valid_rows_have_no_reason(shots: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "null"), (np.nan, "null"), (1e20, "1e+20"), (np.inf, "inf"), (7, "7"), ("it's", "'it's'")],
+    [
+        (None, "null"),
+        (pd.NA, "null"),
+        (pd.NaT, "null"),
+        (np.nan, "null"),
+        (1e20, "1e+20"),
+        (np.inf, "inf"),
+        (7, "7"),
+        (np.int64(7), "7"),
+        (0.123456789012, "0.123456789"),
+        ("it's", "'it's'"),
+    ],
 )
 def test_a_reason_formats_its_value_like_both_engines(value: object, shown: str) -> None:
     column = default().column("lat")
     assert rejection_reason(column, value) == f"column lat: found {shown}, expected {column.constraint_text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("2024-02-29", True),
+        ("2024-02-29T20:15", True),
+        ("2023-02-29", False),
+        ("2024-13-01 20:15", False),
+        ("2024-02-29x", False),
+        ("soon", False),
+    ],
+)
+def test_a_date_of_a_request_is_one_of_the_calendar(text: str, *, valid: bool) -> None:
+    assert is_date(text) is valid
+
+
+# Errors of whole tables
+
+
+def test_a_violation_has_its_row_column_value_and_the_allowed_values() -> None:
+    period, shot_id = default().column("period"), default().column("shot_id")
+    assert violation_text(period, 11, 3) == "row 3, column period: found 11, expected an integer from 1 to 10"
+    assert violation_text(period, "x", 3) == "row 3, column period: found 'x', expected an integer from 1 to 10"
+    for value in (None, float("nan")):
+        assert violation_text(shot_id, value, 0) == (
+            "row 0, column shot_id: found null, expected an integer, each only once"
+        )
+
+
+def test_the_error_of_one_table_lists_its_violations() -> None:
+    error = violation_error([Violations("train", 1, 2, ["row 3, first", "row 3, second"])])
+    assert str(error).splitlines() == [
+        "train violates the schema in 1 row(s). Fix or remove them:",
+        "  row 3, first",
+        "  row 3, second",
+    ]
+
+
+def test_the_error_of_both_tables_lists_ten_violations_with_their_table_and_counts_the_rest() -> None:
+    first = [f"row {row}" for row in range(6)]
+    tables = [Violations("train", 1_000, 1_200, first), Violations("test", 500, 810, first)]
+    shown = [*(f"  train, {text}" for text in first), *(f"  test, {text}" for text in first[:4])]
+    assert str(violation_error(tables)).splitlines() == [
+        "train and test violate the schema in 1,500 row(s). Fix or remove them:",
+        *shown,
+        "  and 2,000 more",
+    ]
+    assert str(violation_error(tables, 20)).splitlines()[0] == (
+        "train and test violate the schema in 1,500 row(s), more than max_rejected_rows=20 allows in both raw tables. "
+        "Fix or remove them, or set a higher max_rejected_rows:"
+    )
