@@ -3,7 +3,7 @@
 mutmut changes one operator, number, string, argument or statement of a module at a time. A mutant is killed if a test
 fails or does not end. The score is the share of killed mutants; a mutant that no test reaches counts as survived. Each
 module has the quick tests that call it, so what only an end-to-end test notices survives here. Tests that start another
-process are left out: a mutated module does not run outside mutmut's folder.
+process are excluded: a mutated module does not run outside mutmut's folder.
 """
 
 import json

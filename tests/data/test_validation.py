@@ -44,7 +44,7 @@ def test_the_error_of_missing_columns_lists_them_and_the_expected_and_the_found_
     )
 
 
-def test_the_error_of_columns_missing_from_another_dataset_says_how_to_rename() -> None:
+def test_the_error_of_columns_missing_from_another_dataset_shows_how_to_rename() -> None:
     columns = [column.raw_name for column in ORDERS.required]
     check_columns(columns, "orders", dataset=ORDERS)
     with pytest.raises(SchemaError) as caught:

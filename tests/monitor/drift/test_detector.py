@@ -39,7 +39,7 @@ def nowhere(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def statistic(found: DriftResult, feature: str, name: str) -> Statistic:
-    return next(each for each in found.statistics if (each.feature, each.name) == (feature, name))
+    return found.statistic(feature, name)
 
 
 def fresh(scored: pd.DataFrame, rows: int, seed: int = 0) -> pd.DataFrame:

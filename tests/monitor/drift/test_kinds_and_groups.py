@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from data.schema import PROBABILITY
@@ -134,6 +135,30 @@ def test_more_nulls_than_in_the_reference_raise_an_alarm(
     assert test.rows == table["coupon"].isna().sum()
     assert test.drifted == alarm
     assert test.reference_rate == pytest.approx(0.1, abs=0.03)
+
+
+def test_rates_are_tested_with_the_beta_binomial_distribution_of_the_reference_rate(
+    detector: DriftDetector, support: Support
+) -> None:
+    reference, batch = alone(orders(1_500, seed=2)), alone(orders(600, seed=3))
+    table = batch.assign(channel=batch["channel"].where(np.arange(600) >= 3, "app"))
+    found = compared(detector, support, table)
+    assert [each.feature for each in found.nulls] == ["coupon", "rating"]
+    assert [each.feature for each in found.unseen] == ["channel", "coupon"]
+    expected = [(table[name].isna(), reference[name].isna()) for name in ("coupon", "rating")]
+    nowhere = pd.Series(np.zeros(1_500, dtype=bool))
+    expected += [(pd.Series(np.arange(600) < 3), nowhere), (pd.Series(np.zeros(600, dtype=bool)), nowhere)]
+    for test, (current, known) in zip((*found.nulls, *found.unseen), expected, strict=True):
+        null = stats.betabinom(600, known.sum() + 0.5, (~known).sum() + 0.5)
+        assert (test.rows, test.rate, test.reference_rate) == (current.sum(), current.mean(), known.mean())
+        assert test.threshold == null.isf(0.005 / 4) / 600
+        assert test.p_value == pytest.approx(null.sf(current.sum() - 1))
+    assert [dict(each.categories) for each in (*found.nulls, *found.unseen)] == [{}, {}, {"app": 3}, {}]
+    marked, known_rate = support.out_of_support(table), support.out_of_support(reference)
+    null = stats.betabinom(600, known_rate.sum() + 0.5, (~known_rate).sum() + 0.5)
+    assert found.out_of_support_rate == marked.mean()
+    assert found.out_of_support_threshold == null.isf(0.005) / 600
+    assert found.out_of_support_p_value == pytest.approx(null.sf(marked.sum() - 1))
 
 
 def test_a_null_in_a_column_without_nulls_is_an_error(detector: DriftDetector, support: Support) -> None:

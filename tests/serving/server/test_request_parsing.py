@@ -20,7 +20,7 @@ ROWS = {"columns": ["b", "a", "id", "note"], "data": [[1.5, 2, 7, "x"], [None, 4
 ALLOWED = {"a": "a number", "b": "a float from 0 to 2"}
 
 
-def parser(threshold: float | None = 0.25, **options: Any) -> RequestParser:  # noqa: ANN401 those of the parser
+def parser(threshold: float | None = 0.25, texts: str = "", **options: Any) -> RequestParser:  # noqa: ANN401 those of the parser
     """Parser of a model with the features a and b, and b may be null."""
     params = [ParamSpec("threshold", DataType.double, threshold), ParamSpec("output", DataType.string, None)]
     signature = ModelSignature(
@@ -28,7 +28,7 @@ def parser(threshold: float | None = 0.25, **options: Any) -> RequestParser:  # 
         params=None if threshold is None else ParamSchema(params),
     )
     pyfunc = cast("PyFuncModel", SimpleNamespace(metadata=Model(signature=signature)))
-    columns = Columns(["a", "b"], {}, identifier="id", optional=frozenset({"b"}))
+    columns = Columns(["a", "b"], {}, identifier="id", optional=frozenset({"b"}), texts=frozenset(texts))
     return RequestParser(pyfunc, ALLOWED, columns, **options)
 
 
@@ -60,8 +60,8 @@ def test_threshold_and_output_are_those_of_the_request_else_of_the_model_and_the
     found = parser().parse(body(), JSON)
     assert (found.threshold, found.output) == (0.25, "records")
     assert parser(threshold=None).parse(body(), JSON).threshold == 0.5
-    asked = parser().parse(body(threshold=0, output="label"), JSON)
-    assert (asked.threshold, asked.output) == (0, "label")
+    given = parser().parse(body(threshold=0, output="label"), JSON)
+    assert (given.threshold, given.output) == (0, "label")
     monkeypatch.setenv(OUTPUT_VARIABLE, "probabilities")
     assert parser().parse(body(), JSON).output == "probabilities"
     assert parser().parse(body(output="label"), JSON).output == "label"
@@ -72,9 +72,10 @@ def test_a_payload_that_only_mlflow_reads_is_parsed_alike(monkeypatch: pytest.Mo
     found = parser().parse(json.dumps({"inputs": inputs}).encode(), JSON)
     assert (found.values.tolist(), str(found.values.dtype)) == ([[2, 1.5]], "float64")  # noqa: PD011
     assert (found.threshold, found.shot_id, found.output, dict(found.texts)) == (0.25, None, "records", {})
+    assert parser(threshold=None).parse(json.dumps({"inputs": inputs}).encode(), JSON).threshold == 0.5
     params = {"threshold": 0, "output": "label"}
-    asked = parser().parse(json.dumps({"inputs": inputs, "params": params}).encode(), JSON)
-    assert (asked.threshold, asked.output) == (0, "label")
+    given = parser().parse(json.dumps({"inputs": inputs, "params": params}).encode(), JSON)
+    assert (given.threshold, given.output) == (0, "label")
     monkeypatch.setenv(OUTPUT_VARIABLE, "probabilities")
     assert parser().parse(json.dumps({"inputs": inputs}).encode(), JSON).output == "probabilities"
 
@@ -123,6 +124,12 @@ def test_the_arrow_stream_has_labels_and_probabilities() -> None:
         "shot_made_flag",
         "probability",
     ]
+
+
+def test_strings_of_a_request_are_numbered_by_feature() -> None:
+    found = parser(texts="b").parse(body({"columns": ["a", "b"], "data": [[1, "x"], [2, "y"]]}), JSON)
+    assert {place: list(texts) for place, texts in found.texts.items()} == {1: ["x", "y"]}
+    assert found.values.tolist() == [[1, 0], [2, 1]]  # noqa: PD011 not those of pandas
 
 
 def test_an_error_has_the_form_of_mlflow_even_if_its_text_is_no_valid_unicode() -> None:
