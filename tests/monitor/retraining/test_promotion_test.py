@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from data.datasets import default
+from data.groups import groups_of
 from data.schema import PROBABILITY, TARGET
 from monitor.metrics.binary import log_loss_by_row
+from monitor.metrics.intervals import slices
 from monitor.retraining.promotion_test import (
     MAX_LOG_LOSS,
     MIN_IMPROVEMENT,
@@ -19,6 +21,8 @@ from monitor.retraining.promotion_test import (
 )
 from serving.registry import gate
 from tests.evaluations import batch
+from tests.orders import DATASET as ORDERS
+from tests.orders import orders
 
 Floats = npt.NDArray[np.float64]
 
@@ -329,6 +333,43 @@ def test_the_record_is_json_with_every_criterion(rows: pd.DataFrame) -> None:
             assert entry["low"] <= entry["difference"] <= entry["high"]
             assert (entry["name"], entry["rows"]) == (criterion.name, criterion.difference.rows)
             assert entry["summary"]
+
+
+def test_every_comparison_is_a_bootstrap_of_the_groups_of_its_rows() -> None:
+    table = orders(2_000, seed=1, per_customer=5)
+    made, own = true_probability(table), np.arange(2_000) >= 1_200
+    models = (made, blurred(table), np.full(2_000, table["returned"].mean()))
+    found = evaluate_challenger(table, *models, dataset=ORDERS, champion_name=NAME, held_out=own, seed=3)
+    criteria = {criterion.name: criterion for criterion in found.criteria}
+    losses = [log_loss_by_row(table["returned"], model) for model in models]
+    groups = groups_of(table, ORDERS)
+    assert groups is not None
+
+    def compared(mask: npt.NDArray[np.bool_], reference: int = 1, confidence: float = 0.95) -> gate.PairedComparison:
+        pair = losses[0][mask], losses[reference][mask]
+        return gate.paired_bootstrap(*pair, seed=3, groups=groups[mask], confidence=confidence)
+
+    maximum = criteria["maximum log loss"].difference
+    assert (maximum.rows, maximum.reference_loss) == (2_000, MAX_LOG_LOSS)
+    assert maximum.low == maximum.high == pytest.approx(losses[0].mean() - MAX_LOG_LOSS)
+    assert criteria["base-rate baseline, all rows"].difference == compared(own | True, 2)
+    masks = {
+        f"{name} {value}": (values == value).to_numpy()
+        for name, values in slices(table, ORDERS).items()
+        for value in values.cat.categories
+    }
+    masks = {name: mask for name, mask in masks.items() if mask.sum() >= MIN_ROWS}
+    assert list(criteria)[-len(masks) - 1 :] == [f"{NAME}, {name}" for name in ("temporal hold-out", *masks)]
+    expected = {"temporal hold-out": compared(own)}
+    expected |= {name: compared(mask, confidence=1 - 0.05 / len(masks)) for name, mask in masks.items()}
+    for name, difference in expected.items():
+        criterion = criteria[f"{NAME}, {name}"]
+        tolerance = "" if name == "temporal hold-out" else " by more than the tolerance"
+        assert criterion.difference == difference
+        assert criterion.summary == (
+            f"{name}: log loss {difference.loss:.4f}, {NAME} {difference.reference_loss:.4f} on {difference.rows:,} "
+            f"rows, not significantly worse{tolerance}"
+        )
 
 
 def astuple(found: PromotionTest) -> tuple[bool, str]:
