@@ -308,7 +308,7 @@ def _show_artifacts(run_id: str) -> None:
     images = [path for path in paths if path.endswith(_IMAGES)]
     for start in range(0, len(images), 3):
         for column, path in zip(st.columns(3), images[start : start + 3], strict=False):
-            column.image(_image(current_store(), run_id, path), caption=path, width="stretch")
+            column.image(_image(current_store(), run_id, path), caption=path, alt=path, width="stretch")
 
 
 def _download(run_id: str, path: str) -> Callable[[], bytes]:

@@ -343,16 +343,25 @@ def test_no_page_violates_wcag_a_or_aa(scheme: str, monitor: Monitor) -> None:
     monitor.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     monitor.driver.set_script_timeout(120)
     try:
-        for page in (
-            *("", "court", "court?view=playground", "why", "why?section=labels", "why?section=inputs"),
-            *("champions", "system"),
+        for page, *tab in (
+            *(
+                ("",),
+                ("court",),
+                ("court?view=playground",),
+                ("why",),
+                ("why?section=labels",),
+                ("why?section=inputs",),
+            ),
+            *(("champions",), ("system", "Runs"), ("system", "Compare runs")),
         ):
             monitor.driver.get(f"{monitor.url}/{page}")
             wait_until(lambda: monitor.find("h1"), "the heading")
+            for name in tab:
+                monitor.tab(name)
             monitor.settled()
             monitor.driver.execute_script(AXE.read_text(encoding="utf-8"))
             found = monitor.driver.execute_async_script(RUN_AXE)
-            assert [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found] == [], page
+            assert [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found] == [], (page, *tab)
     finally:
         monitor.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         monitor.driver.get(monitor.url)
