@@ -123,8 +123,10 @@ def _few_statements() -> Iterator[None]:
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     """Configure a connection as MLflow's sessions do; the disk need not keep what a test writes."""
-    for setting in ("foreign_keys = ON", "busy_timeout = 20000", "case_sensitive_like = true", "synchronous = OFF"):
-        connection.execute(f"PRAGMA {setting}")
+    # A damaged file is an error of the first query, as without this; MLflow waits 100 s for one that cannot be opened.
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for setting in ("foreign_keys = ON", "busy_timeout = 20000", "case_sensitive_like = true", "synchronous = OFF"):
+            connection.execute(f"PRAGMA {setting}")
 
 
 @pytest.fixture(scope="session")
@@ -157,12 +159,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with MLflow's tables, which MLflow takes seconds to make; tests copy it."""
 
     def make(folder: Path) -> None:
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
         # MLflow puts the default experiment's artifacts below the working directory.
         with contextlib.chdir(folder):
-            mlflow.search_experiments()
-        mlflow.set_tracking_uri(before)
+            MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
 
     return once(tmp_path_factory, "empty", make) / "mlflow.db"
 

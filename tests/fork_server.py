@@ -65,6 +65,8 @@ class _Request(NamedTuple):
 def collect_less() -> None:
     """Let the collector of garbage start seldom and spare what this process holds; PyCaret starts it for each model."""
     gc.freeze()
+    # DuckDB would print its objects as leaks at the end of the process.
+    atexit.register(gc.unfreeze)
     gc.set_threshold(20_000, 50, 100)
 
 

@@ -3,10 +3,11 @@
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -121,6 +122,8 @@ def copy_project(target: Path, database: Path | None = None) -> Checkout:
     copy_files(filter(None, listed.split("\0")), target)
     if database is not None:
         shutil.copy(database, target / "mlflow.db")
+        with closing(sqlite3.connect(target / "mlflow.db")) as connection, connection:
+            connection.execute("UPDATE experiments SET artifact_location = ?", [str(target / "mlruns" / "0")])
     return Checkout(target)
 
 
