@@ -15,7 +15,7 @@ from data.masking import masked
 from data.paths import ROOT
 from monitor.charts.monitoring import trend
 from monitor.metrics.binary import METRICS
-from monitor.metrics.names import metric_name
+from monitor.metrics.names import KNOWN, metric_name
 from monitor.store import listings
 from monitor.store.model_store import ModelStore, current_store
 from monitor.store.records import ModelVersion, RunInfo
@@ -193,10 +193,7 @@ def _compare_runs(table: pd.DataFrame) -> None:
         (
             _("Metrics"),
             {
-                run_id: {
-                    _(metric_name(key).label): f"{value:,.0f}" if value.is_integer() else metric_name(key).format(value)
-                    for key, value in run.metrics.items()
-                }
+                run_id: {_(metric_name(key).label): _value(key, value) for key, value in run.metrics.items()}
                 for run_id, run in details.items()
             },
         ),
@@ -211,6 +208,11 @@ def _compare_runs(table: pd.DataFrame) -> None:
         ordered = compared.sort_values(_("differs"), ascending=False, kind="stable").rename_axis(_("name"))
         st.dataframe(ordered, placeholder="-")
         widgets.download_table(ordered.reset_index(), f"compared_{title.lower()}", f"system_compared_{title}")
+
+
+def _value(key: str, value: float) -> str:
+    """A metric of a run in its unit; a number without one, such as a count of rows, has no decimals if it has none."""
+    return f"{value:,.0f}" if key not in KNOWN and value.is_integer() else metric_name(key).format(value)
 
 
 def _first_compared(table: pd.DataFrame) -> list[str]:
