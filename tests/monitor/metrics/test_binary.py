@@ -153,6 +153,17 @@ def test_bootstrap_samples_have_the_size_and_the_rate_of_the_sample(decimals: in
     assert rates.std() == pytest.approx(labels.std() / np.sqrt(500), rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("size", "rows"),
+    [({}, 180), ({"rows": 100}, 100), ({"rows": 1}, 20), ({"groups": 3}, 60), ({"rows": 1, "groups": 3}, 60)],
+)
+def test_whole_games_are_drawn_as_many_as_asked_for_or_as_hold_the_rows(size: dict[str, int], rows: int) -> None:
+    labels, probability = draw(200, decimals=1)
+    tally = ScoreCounts.of(labels, probability, groups=np.arange(200) // 20)
+    drawn = tally.resampled(5, np.random.default_rng(2), **size)
+    assert (drawn.made + drawn.missed).sum(axis=1).tolist() == [rows] * 5
+
+
 @pytest.mark.parametrize("rows", [3, 50])
 def test_few_and_many_rows_are_drawn_in_proportion_to_the_counts(rows: int) -> None:
     counts = np.array([10.0, 0, 30, 60])

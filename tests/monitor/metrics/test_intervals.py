@@ -322,6 +322,23 @@ def test_rare_categories_and_nulls_are_slices_of_their_own() -> None:
     assert found.iloc[-1] == "null"
 
 
+@pytest.mark.parametrize(
+    ("labels", "shown"), [((), ["fair", "shop", "web"]), (("At a fair", "By phone"), ["At a fair", "shop", "web"])]
+)
+def test_described_categories_are_slices_in_their_order_with_the_labels_that_are_given(
+    labels: tuple[str, ...], shown: list[str]
+) -> None:
+    columns = [
+        column.model_copy(update={"categories": ("fair", "phone", "shop", "web")} if column.name == "channel" else {})
+        for column in DATASET.columns
+    ]
+    described = DATASET.model_copy(
+        update={"columns": tuple(columns), "slices": (Slice(column="channel", labels=labels),)}
+    )
+    found = slices(pd.DataFrame({"channel": ["web", "web", "shop", "fair"]}), described)["channel"]
+    assert found.cat.categories.tolist() == shown
+
+
 def test_a_number_of_many_values_is_sliced_by_quartiles_and_a_date_by_year() -> None:
     table = pd.DataFrame({"rating": np.arange(100.0), "ordered_on": ["2025-12-31", "2026-01-01"] * 50})
     described = DATASET.model_copy(update={"slices": (Slice(column="rating"), Slice(column="ordered_on"))})

@@ -36,8 +36,10 @@ def aliases_and_stages() -> tuple[str | None, str | None, dict[str, str]]:
 def test_a_registered_version_is_not_promoted(store_with_models: LoggedModels) -> None:
     number = store_with_models.register(GOOD, data_source="public")
     found = MlflowClient().get_model_version(MODEL, number)
-    assert found.tags["data_source"] == "public"
-    assert found.run_id == store_with_models.models[GOOD].run_id
+    assert (found.tags["data_source"], found.description) == ("public", "for a test")
+    assert found.run_id == registry.run_of(number) == store_with_models.models[GOOD].run_id
+    registry.describe(number, "two-point shots")
+    assert MlflowClient().get_model_version(MODEL, number).description == "two-point shots"
     assert registry.champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
@@ -48,6 +50,13 @@ def test_where_nothing_is_registered_there_is_no_champion_and_no_problem() -> No
     assert registry.champion_history() == []
     assert registry.alias_state() == registry.AliasState(None, None, frozenset())
     assert not registry.was_champion("1")
+    assert (registry.versions(), registry.tags_of("1"), registry.run_of("1")) == ([], {}, "")
+
+
+@pytest.mark.parametrize("name", ["two/parts", " space", "space ", "..", "x" * 201])
+def test_a_name_that_no_registered_model_can_have_is_rejected(name: str) -> None:
+    with registry.use_model_name(name), pytest.raises(RegistryError, match="expected the name of a registered model"):
+        registry.model()
 
 
 def test_champion_and_production_move_together_and_the_previous_champion_is_kept(version: Register) -> None:
