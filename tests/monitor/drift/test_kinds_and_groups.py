@@ -111,6 +111,19 @@ def test_a_date_moves_on_without_an_alarm_and_the_result_has_the_shift(
     assert not found.alarm
 
 
+def test_a_date_does_not_change_the_thresholds_of_the_other_columns() -> None:
+    rows, nowhere = alone(orders(300, seed=2)), np.zeros(300, dtype=bool)
+    undated = DATASET.model_copy(update={"columns": tuple(each for each in DATASET.columns if each.kind != "date")})
+    thresholds = [
+        {(each.feature, each.name): each.threshold for each in found.statistics if each.feature != "ordered_on"}
+        for found in (
+            DriftDetector(rows, nowhere, dataset, samples=200).compare(rows[:100], nowhere[:100])
+            for dataset in (DATASET, undated)
+        )
+    ]
+    assert thresholds[0] == thresholds[1]
+
+
 # Nulls and unknown categories
 
 
@@ -224,6 +237,8 @@ def test_thresholds_by_group_are_wider_where_rows_of_a_group_are_alike() -> None
     }
     assert wider["channel"] > 4
     assert wider["coupon"] == pytest.approx(1, abs=0.6)
+    above_chance = [found.classifier.threshold - 0.5 for found in (by_group, by_row) if found.classifier]
+    assert above_chance[0] > 2 * above_chance[1]
 
 
 def test_batches_of_whole_groups_seldom_raise_an_alarm() -> None:
