@@ -127,7 +127,9 @@ def measure(folder: Path, pattern: str, tests: tuple[str, ...], config: Mutation
     results = {name: code for name, code in _results(folder).items() if name in set(sampled)}
     if None in results.values():
         log = (folder / "mutmut.log").read_text(encoding="utf-8", errors="replace")
-        errors = "\n".join(re.findall(r"^(?:E  |ERROR|FAILED|\S+(?:Error|Exception):).*", log, re.MULTILINE)[-20:])
+        errors = "\n".join(
+            re.findall(r"^(?:E  |ERROR|failed to |FAILED|\S+(?:Error|Exception):).*", log, re.MULTILINE)[-20:]
+        )
         message = f"{pattern}: expected tests that pass without a mutant ({' '.join(tests)}); found:\n{errors}"
         raise MutationError(message)
     killed = sum(code in _KILLED for code in results.values())

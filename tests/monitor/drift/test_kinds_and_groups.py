@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from data.datasets import Dataset
 from data.schema import PROBABILITY
 from monitor.drift.detector import DriftDetector, DriftResult
 from monitor.drift.domain_classifier import Side, fit_domain_classifier
@@ -113,7 +114,10 @@ def test_a_date_moves_on_without_an_alarm_and_the_result_has_the_shift(
 
 def test_a_date_does_not_change_the_thresholds_of_the_other_columns() -> None:
     rows, nowhere = alone(orders(300, seed=2)), np.zeros(300, dtype=bool)
-    undated = DATASET.model_copy(update={"columns": tuple(each for each in DATASET.columns if each.kind != "date")})
+    written = DATASET.model_dump()
+    undated = Dataset.model_validate(
+        written | {"columns": [each for each in written["columns"] if each["kind"] != "date"]}
+    )
     thresholds = [
         {(each.feature, each.name): each.threshold for each in found.statistics if each.feature != "ordered_on"}
         for found in (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from data import court
-from data.datasets import Slice, default
+from data.datasets import Dataset, Slice, default
 from data.simulation import synthetic
 from monitor.metrics.binary import METRICS, evaluate
 from monitor.metrics.intervals import (
@@ -328,13 +328,15 @@ def test_rare_categories_and_nulls_are_slices_of_their_own() -> None:
 def test_described_categories_are_slices_in_their_order_with_the_labels_that_are_given(
     labels: tuple[str, ...], shown: list[str]
 ) -> None:
-    columns = [
-        column.model_copy(update={"categories": ("fair", "phone", "shop", "web")} if column.name == "channel" else {})
-        for column in DATASET.columns
-    ]
-    described = DATASET.model_copy(
-        update={"columns": tuple(columns), "slices": (Slice(column="channel", labels=labels),)}
+    # A copy would have the columns that the original has cached.
+    written = DATASET.model_dump()
+    next(each for each in written["columns"] if each["name"] == "channel")["categories"] = (
+        "fair",
+        "phone",
+        "shop",
+        "web",
     )
+    described = Dataset.model_validate(written | {"slices": ({"column": "channel", "labels": labels},)})
     found = slices(pd.DataFrame({"channel": ["web", "web", "shop", "fair"]}), described)["channel"]
     assert found.cat.categories.tolist() == shown
 
