@@ -157,7 +157,7 @@ def test_bootstrap_samples_have_the_size_and_the_rate_of_the_sample(decimals: in
     ("size", "rows"),
     [({}, 180), ({"rows": 100}, 100), ({"rows": 1}, 20), ({"groups": 3}, 60), ({"rows": 1, "groups": 3}, 60)],
 )
-def test_whole_games_are_drawn_as_many_as_asked_for_or_as_hold_the_rows(size: dict[str, int], rows: int) -> None:
+def test_whole_games_are_drawn_in_the_given_number_or_so_many_as_hold_the_rows(size: dict[str, int], rows: int) -> None:
     labels, probability = draw(200, decimals=1)
     tally = ScoreCounts.of(labels, probability, groups=np.arange(200) // 20)
     drawn = tally.resampled(5, np.random.default_rng(2), **size)
