@@ -7,9 +7,12 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from data.paths import ROOT
 from serving import registry
+from serving.model.manifest import RECORDED_FROM
 from serving.registry import CHALLENGER, MODEL, ConcurrentPromotionError, RegistryError, lock
 from serving.registry.versions import FORMER_TAGS
 from tests import fork_server
@@ -37,12 +40,29 @@ def test_a_registered_version_is_not_promoted(store_with_models: LoggedModels) -
     number = store_with_models.register(GOOD, data_source="public")
     found = MlflowClient().get_model_version(MODEL, number)
     assert (found.tags["data_source"], found.description) == ("public", "for a test")
-    assert found.run_id == registry.run_of(number) == store_with_models.models[GOOD].run_id
+    logged = store_with_models.models[GOOD]
+    assert found.run_id == registry.run_of(number) == logged.run_id
+    assert found.source == logged.uri
     registry.describe(number, "two-point shots")
     assert MlflowClient().get_model_version(MODEL, number).description == "two-point shots"
     assert registry.champion() is None
     with pytest.raises(RegistryError, match="no champion yet"):
         registry.require_champion()
+
+
+def test_the_registered_model_has_its_description_and_the_first_version_with_recorded_files(
+    store_with_models: LoggedModels,
+) -> None:
+    first, _ = (store_with_models.register(GOOD) for _ in range(2))
+    found = MlflowClient().get_registered_model(MODEL)
+    assert (found.description, found.tags[RECORDED_FROM]) == ("P(made) of a shot of Kobe Bryant.", first)
+
+
+def test_versions_are_listed_by_number(version: Register) -> None:
+    numbers = [version(None) for _ in range(11)]
+    assert registry.versions() == numbers
+    with pytest.raises(RegistryError, match=f"no version 12; expected one of {', '.join(numbers)}"):
+        registry.rollback_target("12")
 
 
 def test_where_nothing_is_registered_there_is_no_champion_and_no_problem() -> None:
@@ -51,6 +71,20 @@ def test_where_nothing_is_registered_there_is_no_champion_and_no_problem() -> No
     assert registry.alias_state() == registry.AliasState(None, None, frozenset())
     assert not registry.was_champion("1")
     assert (registry.versions(), registry.tags_of("1"), registry.run_of("1")) == ([], {}, "")
+
+
+def test_a_server_with_accounts_that_denies_what_does_not_exist_has_no_champion(
+    version: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        message = "denied"
+        raise MlflowException(message, PERMISSION_DENIED)
+
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", denied)
+    assert registry.champion() is None
+    version(None)
+    with pytest.raises(MlflowException, match="denied"):
+        registry.champion()
 
 
 @pytest.mark.parametrize("name", ["two/parts", " space", "space ", "..", "x" * 201])
@@ -76,10 +110,8 @@ def test_a_version_that_did_not_pass_the_gate_changes_nothing(version: Register)
 
 
 def test_a_version_without_a_gate_result_is_not_promoted(version: Register) -> None:
-    number = version()
-    MlflowClient().delete_model_version_tag(MODEL, number, "gate")
-    with pytest.raises(RegistryError, match="did not pass the gate"):
-        registry.promote(number, "newest")
+    with pytest.raises(RegistryError, match=r"did not pass the gate .*: the gate has not evaluated it"):
+        registry.promote(version(None), "newest")
 
 
 def test_promoting_the_champion_again_keeps_the_previous_one(version: Register) -> None:
@@ -164,7 +196,7 @@ def test_the_reason_of_a_promotion_that_0_1_0_revoked_is_still_read(version: Reg
 def test_tags_of_a_version_of_0_1_0_are_read_by_the_names_of_today(name: str, former: str) -> None:
     assert registry.read_tag({former: "before"}, name) == "before"
     assert registry.read_tag({former: "before", name: "today"}, name) == "today"
-    assert not registry.read_tag({}, name)
+    assert registry.read_tag({}, name) == registry.read_tag({former: "before"}, "gate") == ""
 
 
 def test_the_very_first_promotion_is_revoked_too(version: Register) -> None:
@@ -582,6 +614,8 @@ def test_the_other_model_is_unset_when_the_work_fails_or_is_nested(monkeypatch: 
 
 
 def test_a_registered_model_that_was_created_again_is_another_one(version: Register) -> None:
+    with registry.use_model_name("another"):
+        version()
     assert registry.created() == ""
     version()
     before = registry.created()
