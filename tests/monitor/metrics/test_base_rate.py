@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from monitor.metrics.base_rate import Result, classify, compare
-from monitor.metrics.intervals import evaluate_with_intervals
+from monitor.metrics.base_rate import Comparison, Result, classify, compare, differs
+from monitor.metrics.intervals import Interval, evaluate_with_intervals
 
 
 def graded(rows: int, accuracy: float, away: float = 0.05) -> tuple[list[float], list[float]]:
@@ -50,6 +50,22 @@ def test_a_constant_near_the_rate_is_neither_better_nor_worse() -> None:
 
 def test_labels_of_one_class_have_no_result() -> None:
     assert compare(evaluate_with_intervals([1.0, 1.0, 1.0], [0.4, 0.5, 0.6])) is None
+
+
+def test_the_message_has_the_interval_where_there_is_one() -> None:
+    found = Comparison(Result.BETTER, Interval(0.05, 0.01, 0.09), 1_234)
+    interval = "95% interval +1.0% to +9.0%, "
+    assert found.message == f"better than the base rate: skill score +5.0% ({interval}1,234 labeled rows)"
+    alone = Comparison(Result.NOT_DISTINGUISHABLE, Interval(0.05, float("nan"), float("nan")), 1)
+    assert alone.message == "not distinguishable from the base rate: skill score +5.0% (1 labeled rows)"
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_samples_of_one_class_do_not_differ_in_their_base_rate(label: float) -> None:
+    one = evaluate_with_intervals([label] * 50, [0.4] * 50, samples=5)
+    other = evaluate_with_intervals([1.0 - label] * 50, [0.4] * 50, samples=5)
+    assert not differs(one, one)
+    assert differs(one, other)
 
 
 def test_one_row_is_not_distinguishable_from_the_base_rate() -> None:

@@ -7,6 +7,7 @@ import pytest
 from monitor.charts import performance, static
 from monitor.metrics.binary import evaluate
 from monitor.metrics.calibration import calibration_curve
+from monitor.metrics.rates import wilson
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,6 +52,8 @@ def test_each_leaf_of_a_tree_of_up_to_ten_is_a_bin(rows: list[int]) -> None:
     bins = calibration_curve(labels, made)
     assert bins["rows"].tolist() == rows
     assert bins["predicted"].tolist() == pytest.approx(np.unique(made).tolist())
+    expected = np.column_stack(wilson(bins["made"] * bins["rows"], bins["rows"]))
+    assert bins[["low", "high"]].to_numpy() == pytest.approx(expected)
 
 
 def test_equal_probabilities_are_never_in_two_bins() -> None:

@@ -27,6 +27,8 @@ def test_every_shot_is_in_one_hexagon(shots: pd.DataFrame) -> None:
     assert cells["labeled"].sum() == shots["shot_made_flag"].notna().sum()
     assert cells["made"].sum() == shots["shot_made_flag"].sum()
     assert not cells.duplicated(["x", "y"]).any()
+    assert rates.counts(shots).equals(cells[["x", "y", "shots"]])
+    assert cells.attrs == rates.counts(shots).attrs == {rates.SIZE: rates.SIZE_FEET}
 
 
 @given(x=st.floats(-25, 25), y=st.floats(-5, 41), size=st.floats(0.5, 5))

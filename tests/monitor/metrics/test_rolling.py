@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.metrics import log_loss
 
-from monitor.metrics.rolling import mean_interval, rolling_loss
+from monitor.metrics.binary import log_loss_by_row
+from monitor.metrics.rolling import MAX_WINDOW, MIN_WINDOW, mean_interval, rolling_loss
 
 
 def test_the_interval_of_independent_values_is_students() -> None:
@@ -45,3 +47,30 @@ def test_without_enough_rows_or_different_times_there_is_no_rolling_loss() -> No
     assert found["log_loss"].tolist() == pytest.approx([np.log(2)] * len(found))
     assert rolling_loss(labels[:99], made[:99], times[:99]) is None
     assert rolling_loss(labels, made, pd.Series([times[0]] * 150)) is None
+
+
+def test_each_window_has_the_loss_and_the_base_rate_of_its_rows_in_order_of_time() -> None:
+    stream = np.random.default_rng(0)
+    time = pd.Series(stream.permutation(pd.date_range("2020", periods=4_000).to_numpy()))
+    rows = pd.DataFrame({"made": stream.uniform(0.1, 0.9, 4_000), "time": time.where(time.index >= 10)})
+    rows["label"] = (stream.random(4_000) < rows["made"]).astype(float)
+    found = rolling_loss(rows["label"], rows["made"], rows["time"])
+    assert found is not None
+    ordered = rows.dropna().sort_values("time")
+    assert (len(found), found["rows"].unique().tolist()) == (120, [199])
+    assert (found["time"].min(), found["time"].max()) == (ordered["time"].iloc[198], ordered["time"].max())
+    for window in found.iloc[[0, 40, -1]].to_dict("records"):
+        inside = ordered[ordered["time"] <= window["time"]].tail(199)
+        label, made = inside["label"].to_numpy(), inside["made"].to_numpy()
+        assert window["log_loss"] == pytest.approx(log_loss(label, made))
+        assert window["base_rate"] == pytest.approx(log_loss(label, np.full(199, label.mean())))
+        assert (window["low"], window["high"]) == pytest.approx(mean_interval(log_loss_by_row(label, made)))
+
+
+@pytest.mark.parametrize(("rows", "window"), [(MIN_WINDOW, MIN_WINDOW), (60_000, MAX_WINDOW)])
+def test_a_window_has_at_least_100_and_at_most_2_000_rows(rows: int, window: int) -> None:
+    time = pd.Series(pd.date_range("2020", periods=rows, freq="min"))
+    found = rolling_loss(pd.Series(np.ones(rows)), pd.Series(np.full(rows, 0.5)), time)
+    assert found is not None
+    assert found["rows"].unique().tolist() == [window]
+    assert found["base_rate"].unique().tolist() == [0]
