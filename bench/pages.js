@@ -1,0 +1,47 @@
+// Times of what a person sees: monitor pages note the first figure and the last change that the browser has painted.
+// Milliseconds since the click, or since the browser began to load the app. Read by bench/pages.py.
+(() => {
+  const DRAWINGS = [".js-plotly-plot .main-svg", "[data-testid=stDataFrame]", "[data-testid=stImage] img", "[data-testid=stMarkdownContainer] table"];
+  // A page whose data source has not been monitored shows a message instead.
+  const SHOWN = [...DRAWINGS, "[data-testid=stAlert]"].map((each) => `[data-stale=false] ${each}`).join(", ");
+  const COMPONENTS = "[data-stale=false] [data-testid^=stBidiComponent]";
+  const heading = () => document.querySelector("h1")?.textContent ?? "";
+  const state = { start: 0, before: "", first: null, last: 0, changed: true };
+
+  function drawn() {
+    if (document.querySelector(SHOWN)) return true;
+    return [...document.querySelectorAll(COMPONENTS)].some((each) => (each.shadowRoot ?? each).querySelector("svg, table"));
+  }
+  function noted() {
+    const now = performance.now();
+    if (state.first === null && heading() && heading() !== state.before && drawn()) state.first = now - state.start;
+    state.last = now - state.start;
+  }
+  const channel = new MessageChannel();
+  channel.port1.onmessage = noted;
+  const observer = new MutationObserver(() => {
+    if (state.changed) return;
+    state.changed = true;
+    // A message that is sent before the next frame is painted arrives after it.
+    requestAnimationFrame(() => { state.changed = false; channel.port2.postMessage(null); });
+  });
+  const observe = (root) => observer.observe(root, { subtree: true, childList: true, attributes: true, characterData: true });
+  const attachShadow = Element.prototype.attachShadow;
+  Element.prototype.attachShadow = function (options) {
+    const root = attachShadow.call(this, options);
+    observe(root);
+    return root;
+  };
+  state.changed = false;
+  observe(document);
+  addEventListener("click", (event) => Object.assign(state, { start: event.timeStamp, before: heading(), first: null, last: 0 }), true);
+
+  window.benchPages = {
+    // Whether the page is rendered: the script has run, every part has arrived, and nothing has changed for a while.
+    settled: (milliseconds) =>
+      Boolean(document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]")) &&
+      !document.querySelector("[data-testid=stSkeleton]") &&
+      performance.now() - state.start - state.last > milliseconds,
+    times: () => [state.first, state.last],
+  };
+})();
