@@ -1,5 +1,5 @@
 // Times of what a person sees: monitor pages note the first figure and the last change that the browser has painted.
-// Milliseconds since the click, or since the browser began to load the app. Read by bench/pages.py.
+// Milliseconds since the click, or since the start of the first load of the app. Read by bench/pages.py.
 (() => {
   const DRAWINGS = [".js-plotly-plot .main-svg", "[data-testid=stDataFrame]", "[data-testid=stImage] img", "[data-testid=stMarkdownContainer] table"];
   // A page whose data source has not been monitored shows a message instead.

@@ -17,10 +17,10 @@ function tag(name, className = "", text = "") {
   return made;
 }
 
-let locale = "en-US";
-const DIGITS = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
-const percent = (value) => (value === null ? "–" : `${(100 * value).toLocaleString(locale, DIGITS)}%`);
-const count = (value) => value.toLocaleString(locale);
+// One format for many numbers: toLocaleString makes one for each.
+let percents, counts;
+const percent = (value) => (value === null ? "–" : `${percents.format(100 * value)}%`);
+const count = (value) => counts.format(value);
 
 function corners(radius) {
   return [...Array(6).keys()]
@@ -96,7 +96,8 @@ export default function (component) {
   root.dataset.signature = signature;
   root.replaceChildren();
   const words = data.words, frames = JSON.parse(data.frames), [left, top, width, height] = data.box;
-  locale = words.locale;
+  percents = new Intl.NumberFormat(words.locale, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  counts = new Intl.NumberFormat(words.locale);
   let send = setTriggerValue, keep = setStateValue;
   let place = Math.max(0, frames.findIndex((frame) => frame.name === data.selected)), timer = null;
 
@@ -147,13 +148,17 @@ export default function (component) {
   }
   function drawZones(frame) {
     zones.replaceChildren();
-    frame.zones.filter((zone) => zone.labeled && zone.x !== null).forEach((zone) => {
+    const texts = frame.zones.filter((zone) => zone.labeled && zone.x !== null).map((zone) => {
       const text = element("text", { class: "zone", x: zone.x, y: -zone.y }, zones);
       element("tspan", { class: "rate", x: zone.x, dy: "-0.1em" }, text, percent(zone.rate));
       element("tspan", { class: "more" }, text, ` ${words.of} ${count(zone.n)}`);
       element("tspan", { class: "more", x: zone.x, dy: "1.35em" }, text, `${words.expected} ${percent(zone.expected)}`);
-      const area = text.getBBox(), edge = area.height / 10;
-      zones.insertBefore(element("rect", { class: "plate", x: area.x - edge, y: area.y, width: area.width + 2 * edge, height: area.height, rx: edge }), text);
+      return text;
+    });
+    // All sizes are read before anything changes them: one layout for all labels.
+    texts.map((text) => text.getBBox()).forEach((area, k) => {
+      const edge = area.height / 10;
+      zones.insertBefore(element("rect", { class: "plate", x: area.x - edge, y: area.y, width: area.width + 2 * edge, height: area.height, rx: edge }), texts[k]);
     });
     body.replaceChildren(...frame.zones.map((zone) => {
       const row = tag("tr");
@@ -260,9 +265,17 @@ export default function (component) {
     star.setAttribute("visibility", spot ? "visible" : "hidden");
     if (spot) { star.setAttribute("cx", spot[0]); star.setAttribute("cy", -spot[1]); }
   }
-  const scale = () => root.style.setProperty("--u", width / Math.max(stage.clientWidth, 1));
   // The size of a label depends on that of the court.
-  const observer = new ResizeObserver(() => { scale(); drawZones(frames[place]); });
+  let drawn = 0;
+  const scale = () => {
+    drawn = stage.clientWidth;
+    root.style.setProperty("--u", width / Math.max(drawn, 1));
+  };
+  const observer = new ResizeObserver(() => {
+    if (stage.clientWidth === drawn) return;
+    scale();
+    drawZones(frames[place]);
+  });
   observer.observe(stage);
   scale();
   paint(root, data);
