@@ -274,7 +274,7 @@ def _court(title: str) -> go.Figure:
     figure = base_figure(title, height=480)
     # The same margins with a legend or a color bar, so that courts in one row are aligned.
     figure.update_layout(
-        margin={"t": 64 + 30 * bool(title), "b": 26},
+        margin={"l": 8, "r": 8, "t": 80 + 30 * bool(title), "b": 26},
         legend={"x": 0.5, "xanchor": "center", "y": 1.0, "itemsizing": "constant"},
     )
     hidden = {"visible": False, "fixedrange": True, "constrain": "domain"}

@@ -122,7 +122,7 @@ def interval_pair(rows: pd.DataFrame, title: str) -> go.Figure:
         return empty_figure(base_figure(title))
     height = 76 + 76 * len(rows)
     figure = make_subplots(len(rows), 1, vertical_spacing=40 / height if len(rows) > 1 else 0)
-    figure.update_layout(layout(title, height, legend_rows=1))
+    figure.update_layout(layout(title, height, legend_rows=1), margin_l=63)
     for position, (_, row) in enumerate(rows.iterrows(), start=1):
         for name, value, low, high, symbol, color, level in (
             ("estimated", "estimate", "low", "high", "circle", NEUTRAL, 0.3),
@@ -433,6 +433,8 @@ def trend(rows: pd.DataFrame, metrics: Sequence[str], title: str) -> go.Figure:
 def _widen_time_axis(figure: go.Figure, times: "pd.Series[pd.Timestamp]") -> None:
     """Make an axis of times at least an hour long: that of one run would have ticks of fractions of a millisecond."""
     first, last = times.iloc[0], times.iloc[-1]
+    # Ticks of two lines.
+    figure.update_layout(margin={"b": 78})
     if last - first < _SHORTEST_AXIS:
         middle = first + (last - first) / 2
         figure.update_xaxes(range=[middle - _SHORTEST_AXIS / 2, middle + _SHORTEST_AXIS / 2])

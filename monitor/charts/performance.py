@@ -61,6 +61,7 @@ def confusion(labels: Floats, predicted: Floats, title: str) -> go.Figure:
         ygap=3,
         hovertemplate=worded("true %{y}, predicted %{x}: %{z:,} shots") + "<extra></extra>",
     )
+    figure.update_layout(margin={"l": 94, "b": 70})
     figure.update_xaxes(showgrid=False, type="category")
     figure.update_yaxes(showgrid=False, type="category", autorange="reversed")
     return figure

@@ -14,6 +14,7 @@ from data.errors import KobeShotError
 from data.preparation.manifest import PROD
 from data.schema import MODEL_VERSION, PREDICTION, PROBABILITY
 from monitor.charts.court import pick_on_court
+from monitor.charts.layout import DrawnOnce
 from monitor.metrics.binary import METRICS, THRESHOLD
 from monitor.metrics.names import column_name
 from monitor.ui import cache, scoring, widgets
@@ -208,7 +209,10 @@ def _show_court(shot: dict[str, Value]) -> None:
         star = scoring.position_of(shot)
     figure = pick_on_court(history, star, _scored_points())
     widgets.translate_figure(figure)
-    st.plotly_chart(figure, key=_CHART, on_select=_pick, selection_mode="points", config={"displayModeBar": False})
+    st.plotly_chart(
+        DrawnOnce(figure), theme=None, key=_CHART, on_select=_pick, selection_mode="points",
+        config={"displayModeBar": False},
+    )  # fmt: skip
     st.caption(
         _(
             "Click on the court to set the position. The star is the shot in the form, gray is the density of all "

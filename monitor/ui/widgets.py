@@ -15,6 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 from data.datasets import current, for_dataset
 from data.errors import KobeShotError
 from monitor.charts import palette
+from monitor.charts.layout import DrawnOnce
 from monitor.metrics.names import MODEL_NAMES, MetricName, metric_name
 from monitor.store.model_store import current_store
 from monitor.ui import text, url_state
@@ -302,8 +303,9 @@ def base_figure(
             title_text="", margin_t=max((figure.layout.margin.t or 0) - _TITLE_PIXELS, _NO_TITLE_PIXELS)
         )
     place.plotly_chart(
-        figure, key=key, height=height, config={"displayModeBar": False}, alt=title or key.replace("_", " ")
-    )
+        DrawnOnce(figure), theme=None, key=key, height=height, config={"displayModeBar": False},
+        alt=title or key.replace("_", " "),
+    )  # fmt: skip
 
 
 def translate_figure(figure: go.Figure) -> None:

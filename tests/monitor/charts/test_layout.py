@@ -18,7 +18,7 @@ from data import court
 from data.simulation import synthetic
 from monitor.charts import court as court_charts
 from monitor.charts import monitoring, performance
-from monitor.charts.layout import SEQUENTIAL
+from monitor.charts.layout import SEQUENTIAL, DrawnOnce
 from monitor.charts.palette import CURRENT, MADE, MISSED, REFERENCE, STATUS, TRAINING
 from monitor.metrics import rates
 
@@ -439,6 +439,24 @@ def test_every_chart_follows_the_theme_of_the_page(shots: pd.DataFrame) -> None:
         assert figure.layout.paper_bgcolor is None
         assert figure.layout.plot_bgcolor is None
         assert figure.layout.font.color is None
+
+
+def test_a_figure_for_the_browser_has_nothing_that_makes_plotly_draw_a_copy_of_it_again(shots: pd.DataFrame) -> None:
+    labels, predicted = (shots[name].to_numpy(dtype=float) for name in ("shot_made_flag", "prediction"))
+    drawn = DrawnOnce(performance.confusion(labels, predicted, "matrix")).to_dict()
+    assert "template" not in drawn["layout"]
+    assert drawn["layout"]["datarevision"] == 1
+    assert not isinstance(drawn["data"][0]["z"], dict)
+
+
+def test_a_figure_for_the_browser_keeps_what_its_chart_sets_on_each_of_its_axes() -> None:
+    figure = monitoring.distributions({"test": np.arange(9.0)}, "feet", integer_bins=True)
+    layout = DrawnOnce(figure.update_yaxes(gridcolor="red", automargin=False)).to_dict()["layout"]
+    assert (layout["yaxis"]["gridcolor"], layout["yaxis"]["automargin"]) == ("red", False)
+    assert (layout["xaxis"]["automargin"], layout["xaxis"]["title"]["text"]) == (True, "feet")
+    assert layout["xaxis"]["title"]["font"]["size"] > layout["font"]["size"]
+    several = DrawnOnce(performance.metric_intervals(metric_rows(["a", "b"]), "two")).to_dict()["layout"]
+    assert several["xaxis"]["gridcolor"] == several["xaxis2"]["gridcolor"] == layout["xaxis"]["gridcolor"]
 
 
 @pytest.mark.parametrize(("base_rate", "filled_to"), [(0.65, [[0.65, 0.66, 0.70, 0.65]]), (0.75, [])])
