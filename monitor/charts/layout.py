@@ -63,7 +63,7 @@ SEQUENTIAL = _sequential()
 """Color scale of P(made), shares and counts: Viridis, safe for people with color blindness."""
 
 
-class DrawnOnce(BaseFigure):  # type: ignore[misc] plotly has no types
+class DrawnOnce(BaseFigure):  # type: ignore[misc] # plotly has no types
     """A figure that Streamlit's front end draws once.
 
     The front end copies a figure after it has drawn it. Plotly draws a copy again if it has a template, or encoded
@@ -75,17 +75,17 @@ class DrawnOnce(BaseFigure):  # type: ignore[misc] plotly has no types
     """
 
     def __init__(self, figure: go.Figure) -> None:
-        self._figure = figure
+        layout = figure.layout.to_plotly_json()
+        layout.pop("template", None)
+        axes = {name: _AXES[name[0]] for name in ("xaxis", "yaxis", *layout) if name[1:].startswith("axis")}
+        self._drawn = {
+            "data": [trace.to_plotly_json() for trace in figure.data],
+            "layout": _with_defaults(layout, {**_THEME, **axes}),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The figure with the theme of the app, as plotly reads it."""
-        layout = self._figure.layout.to_plotly_json()
-        layout.pop("template", None)
-        axes = {name: _AXES[name[0]] for name in ("xaxis", "yaxis", *layout) if name[1:].startswith("axis")}
-        return {
-            "data": [trace.to_plotly_json() for trace in self._figure.data],
-            "layout": _with_defaults(layout, {**_THEME, **axes}),
-        }
+        return self._drawn
 
 
 def _with_defaults(given: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,18 +92,19 @@ class ShownEvaluation:
         return Subject.of(self.evaluation, self.rows)
 
 
-def _identity(store: ModelStore) -> Hashable:
+def identity(store: ModelStore) -> Hashable:
+    """What distinguishes a store: versions of several stores have the same numbers."""
     return store.uri, store.model_name
 
 
 def _as_written(store: ModelStore) -> Hashable:
-    return _identity(store), revision(store)
+    return identity(store), revision(store)
 
 
 def cached(
     cache: Any,  # noqa: ANN401 a decorator of Streamlit
     *,
-    by: Callable[[ModelStore], Hashable] = _identity,
+    by: Callable[[ModelStore], Hashable] = identity,
     show_spinner: bool | str = False,
     **options: int,
 ) -> Callable[[Function], Function]:
@@ -299,6 +300,7 @@ def clear() -> None:
     """Forget what the store and the inference log held."""
     st.cache_data.clear()
     _LOGS.clear()
+    widgets.forget_figures()
 
 
 def _of_batch() -> ShownEvaluation:

@@ -84,7 +84,7 @@ def _show_now(
 def _show_decisions(store: ModelStore) -> None:
     log, promotions = cache.decisions(store), cache.promotions(store)
     if log or len(promotions):
-        widgets.base_figure(retraining.swimlanes(log, promotions, cache.versions(store)), "timeline")
+        widgets.base_figure(lambda: retraining.swimlanes(log, promotions, cache.versions(store)), "timeline")
     if log:
         decision_log.show_all(log, store, "retraining_decision", shown_above=log[0].run_id)
 
@@ -245,7 +245,7 @@ def _show_backtest(record: dict[str, Any]) -> None:
         found = record["strategies"][strategy]
         note = f"trainings: {found['trainings']:,}, promotions: {found['promotions']:,}"
         widgets.card(column, name.capitalize(), f"{found['log_loss']:.4f}", note)
-    widgets.base_figure(retraining.policy_backtest(record), "backtest")
+    widgets.base_figure(lambda: retraining.policy_backtest(record), "backtest")
     with st.expander(_("All batches"), icon=":material/table_rows:"):
         st.dataframe(
             batches,

@@ -1,12 +1,14 @@
 """Court: where shots are taken, what is expected and what goes in; and a playground to score a spot over REST."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from data import court
@@ -46,9 +48,12 @@ _VIEWS = {
 
 @dataclass(frozen=True)
 class _Filtered:
+    """Shots that the filters keep; `of` names the shots and the filters."""
+
     table: pd.DataFrame
     kept: npt.NDArray[np.bool_]
     rows: int
+    of: Hashable
 
 
 class _Shots(NamedTuple):
@@ -57,6 +62,7 @@ class _Shots(NamedTuple):
     table: pd.DataFrame
     version: str
     evaluation: Evaluation | None
+    key: str
 
 
 def show() -> None:
@@ -87,7 +93,7 @@ def show() -> None:
         )  # fmt: skip
         selected = selected or _CURRENT
         shots = _table(selected)
-        filtered = _filter(shots.table)
+        filtered = _filter(shots)
         labeled = int(filtered.table[TARGET].notna().sum())
         scorer = f"version {shots.version}" if shots.version else "an unknown version"
         st.caption(
@@ -99,7 +105,7 @@ def show() -> None:
         if view == _TRUST:
             _show_trust(shots, filtered)
         else:
-            _DRAW[view](filtered.table)
+            _DRAW[view](filtered)
 
 
 def _table(selected: str) -> _Shots:
@@ -107,12 +113,14 @@ def _table(selected: str) -> _Shots:
         shown = cache.current()
         subject.show(shown.subject)
         evaluation = shown.evaluation
-        return _Shots(on_court(evaluation.current, evaluation.dataset), evaluation.version, evaluation)
+        return _Shots(on_court(evaluation.current, evaluation.dataset), evaluation.version, evaluation, shown.key)
     if selected == _TEST:
         found = cache.baseline()
-        return _Shots(on_court(found.table.assign(**{SEASON: UNKNOWN}), found.dataset), found.version, None)
+        table = on_court(found.table.assign(**{SEASON: UNKNOWN}), found.dataset)
+        return _Shots(table, found.version, None, f"{selected} {found.version}")
     champion = cache.champion_number(current_store())
-    return _Shots(on_court(cache.development(current_store(), champion), cache.baseline().dataset), champion, None)
+    table = on_court(cache.development(current_store(), champion), cache.baseline().dataset)
+    return _Shots(table, champion, None, f"{selected} {champion}")
 
 
 def _show_trust(shots: _Shots, filtered: _Filtered) -> None:
@@ -156,7 +164,8 @@ def _one_frame(table: pd.DataFrame, out_of_support: npt.NDArray[np.bool_]) -> tr
     return trust_court.encode({trust_court.ALL: court_of(table, out_of_support)})
 
 
-def _filter(table: pd.DataFrame) -> _Filtered:
+def _filter(shots: _Shots) -> _Filtered:
+    table = shots.table
     columns = st.container(key="explorer_filters").columns([2, 2, 3, 2])
     known = sorted(table[SEASON].unique())
     seasons = columns[0].multiselect(
@@ -176,16 +185,18 @@ def _filter(table: pd.DataFrame) -> _Filtered:
     if results:
         actual = table[TARGET].map({1.0: "made", 0.0: "missed"}).fillna("no label")
         kept &= actual.isin(results)
-    return _Filtered(table[kept], kept.to_numpy(), len(table))
+    of = cache.identity(current_store()), shots.key, *map(tuple, (seasons, periods, (low, high), results))
+    return _Filtered(table[kept], kept.to_numpy(), len(table), of)
 
 
-def _show_shots(table: pd.DataFrame) -> None:
+def _show_shots(shots: _Filtered) -> None:
+    table, of = shots.table, shots.of
     color = st.segmented_control(
         _("Color"), list(_COLORS), default="result", key="shot_chart_color", format_func=_
     )  # fmt: skip
     color = color or "result"
     left, right = st.columns([3, 2])
-    widgets.court_figure(court_charts.shots_on_court(table, _COLORS[color]), "shots", left)
+    widgets.court_figure(lambda: court_charts.shots_on_court(table, _COLORS[color]), "shots", left, of=(of, color))
     with right:
         labeled = table[table[TARGET].notna()]
         columns = st.columns(2)
@@ -193,36 +204,43 @@ def _show_shots(table: pd.DataFrame) -> None:
         widgets.card(columns[1], _("Labeled"), f"{len(labeled):,}")
         widgets.card(columns[0], _("FG%"), f"{labeled[TARGET].mean():.1%}" if len(labeled) else _("unknown"))
         widgets.card(columns[1], _("Mean P(made)"), f"{table[PROBABILITY].mean():.1%}" if len(table) else _("unknown"))
-        widgets.court_figure(court_charts.density_on_court(table, "Shot locations"), "density")
+        widgets.court_figure(lambda: court_charts.density_on_court(table, "Shot locations"), "density", of=of)
 
 
-def _show_actual_and_predicted(table: pd.DataFrame) -> None:
-    cells = rates.hexagons(table, fewest=_MIN_SHOTS)
+def _show_actual_and_predicted(shots: _Filtered) -> None:
+    def draw(value: Literal["rate", "expected"], title: str) -> go.Figure:
+        return court_charts.hexagons_on_court(rates.hexagons(shots.table, fewest=_MIN_SHOTS), value, title)
+
     left, right = st.columns(2)
-    widgets.court_figure(court_charts.hexagons_on_court(cells, "rate", _("Actual: FG%")), "actual", left)
-    widgets.court_figure(
-        court_charts.hexagons_on_court(cells, "expected", _("Predicted: mean P(made)")), "predicted", right
-    )
+    widgets.court_figure(lambda: draw("rate", _("Actual: FG%")), "actual", left, of=shots.of)
+    widgets.court_figure(lambda: draw("expected", _("Predicted: mean P(made)")), "predicted", right, of=shots.of)
     st.caption(
         _("Each hexagon is two feet wide and grows with its number of shots. Hexagons with fewer than 5 are not drawn.")
     )
 
 
-def _show_rates(table: pd.DataFrame) -> None:
-    columns = st.columns(2)
+def _show_rates(shots: _Filtered) -> None:
+    columns, table = st.columns(2), shots.table
     for place, (name, groups) in enumerate(slices(table, cache.baseline().dataset).items()):
         label = column_name(name).lower()
         named = groups.cat.rename_categories({each: sentence(str(each)) for each in groups.cat.categories})
-        figure = performance.rates(rates.rates_by_group(table, named), label, sentence(f"FG% by {label}"))
-        widgets.base_figure(figure, f"rates_{name}", columns[place % 2])
+        draw = partial(_rates_by, table, named, label, sentence(f"FG% by {label}"))
+        widgets.base_figure(draw, f"rates_{name}", columns[place % 2], of=shots.of)
+    widgets.base_figure(lambda: _rates_by_foot(table), "rates_feet", of=shots.of)
+
+
+def _rates_by(table: pd.DataFrame, groups: "pd.Series[str]", by: str, title: str) -> go.Figure:
+    return performance.rates(rates.rates_by_group(table, groups), by, title)
+
+
+def _rates_by_foot(table: pd.DataFrame) -> go.Figure:
     distance, farthest = np.floor(table["shot_distance"].to_numpy()), int(np.ceil(court.MID_COURT_Y))
     feet = rates.rates_by_group(table, np.minimum(distance, farthest).astype(int))
     feet["group"] = feet["group"].astype(str).replace(str(farthest), f"{farthest}+")
-    figure = performance.rates(feet, _("distance, feet"), _("FG% by distance from the hoop"))
-    widgets.base_figure(figure, "rates_feet")
+    return performance.rates(feet, _("distance, feet"), _("FG% by distance from the hoop"))
 
 
-_DRAW: dict[str, Callable[[pd.DataFrame], None]] = {
+_DRAW: dict[str, Callable[[_Filtered], None]] = {
     "twins": _show_actual_and_predicted,
     "shots": _show_shots,
     "rates": _show_rates,

@@ -44,7 +44,9 @@ def show(shown: ShownEvaluation) -> None:
     )
     st.caption(f"{grouped} {lost}")
     left, right = st.columns([1, 1])
-    widgets.base_figure(performance.tied_groups(groups, _("P(made) against FG% by group")), "ties", left)
+    widgets.base_figure(
+        lambda: performance.tied_groups(groups, _("P(made) against FG% by group")), "ties", left, of=shown.key
+    )
     with right:
         st.dataframe(
             groups.head(_GROUPS_SHOWN),

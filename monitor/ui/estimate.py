@@ -30,11 +30,11 @@ def show(shown: ShownEvaluation) -> None:
             icon=":material/block:",
         )
     if found.intervals:
-        _show_estimate(evaluation)
-    _show_method(evaluation)
+        _show_estimate(evaluation, shown.key)
+    _show_method(evaluation, shown.key)
 
 
-def _show_estimate(evaluation: Evaluation) -> None:
+def _show_estimate(evaluation: Evaluation, key: str) -> None:
     found, actual = evaluation.estimate, evaluation.actual_performance
     st.subheader(
         sentence(f"Estimate for the {found.supported:,} rows in support"),
@@ -56,7 +56,7 @@ def _show_estimate(evaluation: Evaluation) -> None:
         ]
     )
     left, right = st.columns([3, 2])
-    widgets.base_figure(monitoring.interval_pair(rows, _("Estimated and actual")), "estimate", left)
+    widgets.base_figure(lambda: monitoring.interval_pair(rows, _("Estimated and actual")), "estimate", left, of=key)
     right.dataframe(
         rows[["metric", "estimate", "low", "high", "actual"]],
         hide_index=True,
@@ -73,7 +73,7 @@ def _show_estimate(evaluation: Evaluation) -> None:
     )
 
 
-def _show_method(evaluation: Evaluation) -> None:
+def _show_method(evaluation: Evaluation, key: str) -> None:
     with st.expander(_("Method and assumptions"), icon=":material/help:"):
         intercept, slope = evaluation.baseline.calibration.coefficients
         st.markdown(
@@ -96,6 +96,7 @@ def _show_method(evaluation: Evaluation) -> None:
             evaluation.name: evaluation.current[PROBABILITY].to_numpy(),
         }
         widgets.base_figure(
-            monitoring.distributions(samples, worded("P(made)"), integer_bins=False, title=_("P(made)")),
+            lambda: monitoring.distributions(samples, worded("P(made)"), integer_bins=False, title=_("P(made)")),
             "probability",
+            of=key,
         )

@@ -1,7 +1,10 @@
 """Inputs: how the current rows differ from the reference and training rows."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from data.datasets import worded
@@ -28,10 +31,11 @@ def show(shown: ShownEvaluation) -> None:
         "Domain classifier": _show_classifier,
         **({"Shot locations": _show_locations} if cache.has_court(shown.evaluation) else {}),
     }
-    widgets.tabs(draw, shown.evaluation, "drift_tab")
+    widgets.tabs(draw, shown, "drift_tab")
 
 
-def _show_rows(evaluation: Evaluation) -> None:
+def _show_rows(shown: ShownEvaluation) -> None:
+    evaluation = shown.evaluation
     drift_rows.show(evaluation, key="why_drift")
     rows = pd.DataFrame(drift_rows_of(evaluation))
     widgets.download_table(rows, "drift", "inputs_drift")
@@ -69,7 +73,8 @@ def _show_cards(evaluation: Evaluation) -> None:
     widgets.card(columns[4], _("P(made)"), drift if is_evaluated else _("not evaluated"), difference)
 
 
-def _show_distributions(evaluation: Evaluation) -> None:
+def _show_distributions(shown: ShownEvaluation) -> None:
+    evaluation = shown.evaluation
     columns = [row.column for row in drift_rows_of(evaluation)]
     name = st.segmented_control(
         _("Column"), columns, default=columns[0], key="drift_column",
@@ -92,12 +97,16 @@ def _show_distributions(evaluation: Evaluation) -> None:
     whole = known is not None and (known.kind in {"integer", "boolean"} or known.unit == "feet")
     unit = worded("P(made)") if column == PROBABILITY else _(column_name(column, unit=True))
     left, right = st.columns([3, 2])
+    of = shown.key, column
     widgets.base_figure(
-        monitoring.distributions(samples, unit, integer_bins=whole, title=_("Share of rows")), "distributions", left
+        lambda: monitoring.distributions(samples, unit, integer_bins=whole, title=_("Share of rows")),
+        "distributions",
+        left,
+        of=of,
     )
-    widgets.base_figure(monitoring.boxes(samples, unit, _("Quartiles")), "boxes", right)
+    widgets.base_figure(lambda: monitoring.boxes(samples, unit, _("Quartiles")), "boxes", right, of=of)
     if column == PROBABILITY and len(evaluation.labeled):
-        _show_by_class(evaluation)
+        _show_by_class(shown)
 
 
 def _show_categories(evaluation: Evaluation, column: str) -> None:
@@ -109,17 +118,16 @@ def _show_categories(evaluation: Evaluation, column: str) -> None:
     st.dataframe(table, column_config={name: st.column_config.NumberColumn(name, format="percent") for name in shares})
 
 
-def _show_by_class(evaluation: Evaluation) -> None:
-    columns = st.columns(2)
+def _show_by_class(shown: ShownEvaluation) -> None:
+    columns, evaluation = st.columns(2), shown.evaluation
     for place, (label, name) in enumerate(((1, "made"), (0, "missed"))):
         samples = {
             sample: rows.loc[rows[evaluation.baseline.target] == label, PROBABILITY].to_numpy()
             for sample, rows in (("test", evaluation.baseline.table), (evaluation.name, evaluation.labeled))
         }
-        figure = monitoring.distributions(
-            samples, worded("P(made)"), integer_bins=False, title=sentence(worded(f"P(made) of shots that were {name}"))
-        )
-        widgets.base_figure(figure, f"distributions_{name}", columns[place])
+        title = sentence(worded(f"P(made) of shots that were {name}"))
+        draw = partial(monitoring.distributions, samples, worded("P(made)"), integer_bins=False, title=title)
+        widgets.base_figure(draw, f"distributions_{name}", columns[place], of=shown.key)
     threshold = evaluation.baseline.threshold
     shares = {
         sample: float(np.mean(rows[PROBABILITY] >= threshold))
@@ -129,8 +137,8 @@ def _show_by_class(evaluation: Evaluation) -> None:
     st.caption(sentence(worded(f"Predicted made (P(made) of {threshold:g} or more)") + f": {described}."))
 
 
-def _show_statistics(evaluation: Evaluation) -> None:
-    found = evaluation.drift
+def _show_statistics(shown: ShownEvaluation) -> None:
+    found = shown.evaluation.drift
     rows = pd.DataFrame(
         {
             "feature": [_(column_name(each.feature)) for each in found.statistics],
@@ -144,7 +152,7 @@ def _show_statistics(evaluation: Evaluation) -> None:
         }
     )
     used = [metric_name(name) for name in dict.fromkeys(each.name for each in found.statistics)]
-    widgets.base_figure(monitoring.thresholds(rows, _("Ratio to the threshold")), "thresholds")
+    widgets.base_figure(lambda: monitoring.thresholds(rows, _("Ratio to the threshold")), "thresholds", of=shown.key)
     st.dataframe(
         rows,
         hide_index=True,
@@ -169,16 +177,17 @@ def _show_statistics(evaluation: Evaluation) -> None:
     )
 
 
-def _show_classifier(evaluation: Evaluation) -> None:
-    found = evaluation.drift
+def _show_classifier(shown: ShownEvaluation) -> None:
+    found = shown.evaluation.drift
     if found.classifier is None:
         st.info(_("The domain classifier requires 50 reference rows and 50 current rows."), icon=":material/info:")
         return
     left, right = st.columns([3, 2])
     curves = {"domain classifier": (found.classifier.is_current.astype(float), found.classifier.score)}
     axes = ("false-positive rate (reference rows classified as current), %", "true-positive rate, %")
-    figure = performance.roc(curves, _("Current vs. reference rows"), axes=axes)
-    widgets.base_figure(figure, "classifier", left)
+    widgets.base_figure(
+        lambda: performance.roc(curves, _("Current vs. reference rows"), axes=axes), "classifier", left, of=shown.key
+    )
     right.markdown(
         sentence(
             "The domain classifier is a gradient boosting that discriminates current rows from reference rows, "
@@ -189,11 +198,12 @@ def _show_classifier(evaluation: Evaluation) -> None:
     )
 
 
-def _show_locations(evaluation: Evaluation) -> None:
+def _show_locations(shown: ShownEvaluation) -> None:
     left, right = st.columns(2)
-    widgets.court_figure(
-        court.density_on_court(on_court(evaluation.baseline.training, evaluation.dataset), _("Train")), "train", left
-    )
-    widgets.court_figure(
-        court.density_on_court(on_court(evaluation.current, evaluation.dataset), evaluation.name), "current", right
-    )
+    evaluation, of = shown.evaluation, shown.key
+
+    def draw(rows: pd.DataFrame, title: str) -> go.Figure:
+        return court.density_on_court(on_court(rows, evaluation.dataset), title)
+
+    widgets.court_figure(lambda: draw(evaluation.baseline.training, _("Train")), "train", left, of=of)
+    widgets.court_figure(lambda: draw(evaluation.current, evaluation.name), "current", right, of=of)

@@ -1,6 +1,10 @@
 """Labels: metrics of the labeled rows, of the test set and of the data source."""
 
+from collections.abc import Hashable
+from functools import partial
+
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from data.datasets import Dataset, worded
@@ -99,7 +103,9 @@ def _show_metrics(shown: ShownEvaluation) -> None:
     )
     shown_rows = rows.assign(metric=[_(metric_name(name).label) for name in rows["metric"]])
     widgets.base_figure(
-        performance.metric_intervals(shown_rows, _("Metrics with 95% confidence intervals")), "intervals"
+        lambda: performance.metric_intervals(shown_rows, _("Metrics with 95% confidence intervals")),
+        "intervals",
+        of=shown.key,
     )
     _show_comparison(samples, list(METRICS), "metrics")
 
@@ -152,10 +158,12 @@ def _show_control(shown: ShownEvaluation) -> None:
     threshold = shown.evaluation.baseline.threshold
     columns = st.columns(len(samples))
     for column, (name, (rows, _measured)) in zip(columns, samples.items(), strict=True):
-        matrix = performance.confusion(
-            rows[TARGET].to_numpy(), (rows[PROBABILITY].to_numpy() >= threshold).astype(float), name
-        )
-        widgets.base_figure(matrix, f"control_{name}", column)
+        widgets.base_figure(partial(_confusion, rows, threshold, name), f"control_{name}", column, of=shown.key)
+
+
+def _confusion(rows: pd.DataFrame, threshold: float, title: str) -> go.Figure:
+    made = rows[PROBABILITY].to_numpy()
+    return performance.confusion(rows[TARGET].to_numpy(), (made >= threshold).astype(float), title)
 
 
 def _show_curves(shown: ShownEvaluation) -> None:
@@ -163,33 +171,40 @@ def _show_curves(shown: ShownEvaluation) -> None:
     curves: layout.Curves = {
         name: (rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()) for name, (rows, _measured) in samples.items()
     }
-    columns = st.columns(3)
-    widgets.base_figure(performance.roc(curves, "ROC"), "roc", columns[0])
-    widgets.base_figure(performance.precision_recall(curves, _("Precision-recall")), "precision_recall", columns[1])
-    widgets.base_figure(performance.calibration(curves, _("Calibration")), "calibration", columns[2])
+    columns, of = st.columns(3), shown.key
+    widgets.base_figure(lambda: performance.roc(curves, "ROC"), "roc", columns[0], of=of)
+    widgets.base_figure(
+        lambda: performance.precision_recall(curves, _("Precision-recall")), "precision_recall", columns[1], of=of
+    )
+    widgets.base_figure(lambda: performance.calibration(curves, _("Calibration")), "calibration", columns[2], of=of)
     for place, (name, (rows, _measured)) in enumerate(samples.items()):
-        labels, made = rows[TARGET].to_numpy(), rows[PROBABILITY].to_numpy()
-        matrix = performance.confusion(labels, (made >= threshold).astype(float), sentence(f"Confusion matrix, {name}"))
-        widgets.base_figure(matrix, f"confusion_{name}", columns[place])
-        histogram = performance.probability_histogram(
-            made, labels, threshold, sentence(f"{worded('P(made)')} by true class, {name}")
-        )
-        widgets.base_figure(histogram, f"histogram_{name}", columns[place])
+        title = sentence(f"Confusion matrix, {name}")
+        widgets.base_figure(partial(_confusion, rows, threshold, title), f"confusion_{name}", columns[place], of=of)
+        labels, made = curves[name]
+        title = sentence(f"{worded('P(made)')} by true class, {name}")
+        histogram = partial(performance.probability_histogram, made, labels, threshold, title)
+        widgets.base_figure(histogram, f"histogram_{name}", columns[place], of=of)
 
 
 def _show_slices(shown: ShownEvaluation) -> None:
     evaluation = shown.evaluation
     is_new = len(evaluation.labeled) > 0
     threshold, dataset = evaluation.baseline.threshold, evaluation.dataset
-    table = _sliced(evaluation.labeled if is_new else evaluation.baseline.table, threshold, dataset)
-    reference = _sliced(evaluation.baseline.table, threshold, dataset) if is_new else None
+    test = cache.identity(current_store()), evaluation.version
+    reference = _sliced(test, evaluation.baseline.table, threshold, dataset)
+    table = _sliced(shown.key, evaluation.labeled, threshold, dataset) if is_new else reference
     name = st.selectbox(
         _("Metric"), ["log_loss", "log_loss_skill", "roc_auc", "calibration_error"],
         format_func=lambda each: _(metric_name(each).label), key="slices_metric", width=260,
     )  # fmt: skip
     whole = evaluation.baseline.performance.metrics.get(str(name))
-    figure = performance.forest(table, str(name), _(metric_name(str(name)).label), reference=reference, whole=whole)
-    widgets.base_figure(figure, "forest")
+    widgets.base_figure(
+        lambda: performance.forest(
+            table, str(name), _(metric_name(str(name)).label), reference=reference if is_new else None, whole=whole
+        ),
+        "forest",
+        of=(shown.key, name),
+    )
     names = ("slice", "value", "rows", "rate", "mean_probability", "log_loss", "log_loss_low", "log_loss_high")
     more = ("log_loss_skill", "brier", "roc_auc", "f1_score", "accuracy", "calibration_error")
     kept = table[[each for each in (*names, *more) if each in table]]
@@ -220,9 +235,10 @@ def _show_slices(shown: ShownEvaluation) -> None:
     st.caption(_("Slices with fewer than 30 labeled rows have no metrics."))
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def _sliced(rows: pd.DataFrame, threshold: float, _dataset: Dataset) -> pd.DataFrame:
-    return metrics_by_slice(rows, _dataset, threshold=threshold)
+@st.cache_data(max_entries=8, show_spinner=False)
+def _sliced(of: Hashable, _rows: pd.DataFrame, threshold: float, _dataset: Dataset) -> pd.DataFrame:
+    del of
+    return metrics_by_slice(_rows, _dataset, threshold=threshold)
 
 
 def _show_candidates(shown: ShownEvaluation) -> None:
@@ -239,17 +255,12 @@ def _show_candidates(shown: ShownEvaluation) -> None:
         tables[shown.evaluation.name] = shown.evaluation.labeled
     for sample, rows in tables.items():
         st.subheader(sentence(f"{sample}, {len(rows):,} labeled rows"))
-        _compare(
-            sample, rows, {_candidate_label(candidate, version): candidate for candidate in found}, shown.evaluation
-        )
+        _compare(sample, rows, {_candidate_label(candidate, version): candidate for candidate in found}, shown)
 
 
-def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate], evaluation: Evaluation) -> None:
-    labels, threshold = rows[evaluation.baseline.target].to_numpy(), evaluation.baseline.threshold
-    curves = {name: (labels, candidate.probability(rows)) for name, candidate in found.items()}
-    table = pd.DataFrame(
-        {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}, index=list(METRICS)
-    )
+def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate], shown: ShownEvaluation) -> None:
+    threshold, of = shown.evaluation.baseline.threshold, shown.key
+    curves, table = _of_candidates(of, sample, rows, found, shown.evaluation)
     st.dataframe(
         table.T.rename_axis("candidate"),
         column_config={
@@ -260,13 +271,28 @@ def _compare(sample: str, rows: pd.DataFrame, found: dict[str, StoredCandidate],
         },
     )
     columns = st.columns(2)
-    widgets.base_figure(performance.roc(curves, "ROC"), f"roc_{sample}", columns[0])
+    widgets.base_figure(lambda: performance.roc(curves, "ROC"), f"roc_{sample}", columns[0], of=of)
     widgets.base_figure(
-        performance.precision_recall(curves, _("Precision-recall")), f"precision_recall_{sample}", columns[1]
+        lambda: performance.precision_recall(curves, _("Precision-recall")),
+        f"precision_recall_{sample}",
+        columns[1],
+        of=of,
     )
-    for place, (name, (_labels, made)) in enumerate(curves.items()):
-        matrix = performance.confusion(labels, (made >= threshold).astype(float), name)
-        widgets.base_figure(matrix, f"confusion_{sample}_{name}", columns[place % 2])
+    for place, (name, (labels, made)) in enumerate(curves.items()):
+        matrix = partial(performance.confusion, labels, (made >= threshold).astype(float), name)
+        widgets.base_figure(matrix, f"confusion_{sample}_{name}", columns[place % 2], of=of)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _of_candidates(
+    key: str, sample: str, _rows: pd.DataFrame, _found: dict[str, StoredCandidate], _evaluation: Evaluation
+) -> tuple[layout.Curves, pd.DataFrame]:
+    """Labels and P(made) of each candidate, and a table of their metrics."""
+    del key, sample
+    labels, threshold = _rows[_evaluation.baseline.target].to_numpy(), _evaluation.baseline.threshold
+    curves = {name: (labels, candidate.probability(_rows)) for name, candidate in _found.items()}
+    metrics = {name: evaluate(*curve, threshold=threshold) for name, curve in curves.items()}
+    return curves, pd.DataFrame(metrics, index=list(METRICS))
 
 
 def _candidate_label(candidate: StoredCandidate, version: str) -> str:

@@ -336,7 +336,8 @@ def _show_trends(table: pd.DataFrame) -> None:
         return
     named = rows.rename(columns={each: _(metric_name(each).label) for each in selected})
     labels = [_(metric_name(each).label) for each in selected]
-    widgets.base_figure(trend(named, labels, f"{name}, {len(rows):,} finished run{'s' * (len(rows) != 1)}"), "trend")
+    title = f"{name}, {len(rows):,} finished run{'s' * (len(rows) != 1)}"
+    widgets.base_figure(lambda: trend(named, labels, title), "trend")
 
 
 def _format_datetime(when: datetime | None) -> str:

@@ -429,7 +429,7 @@ def _show_loss(state: _State) -> None:
         title=_("Log loss over time, in windows of {rows} labeled shots").format(rows=f"{rows['rows'].iloc[0]:,}"),
         x=_axis(),
     )  # fmt: skip
-    widgets.base_figure(figure, "rolling_loss")
+    widgets.base_figure(lambda: figure, "rolling_loss")
     if threshold is not None:
         above, windows = int((rows["log_loss"] > threshold).sum()), len(rows)
         st.caption(

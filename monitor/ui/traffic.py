@@ -207,9 +207,11 @@ def _show(url: str) -> None:
     if len(table):
         left, right = st.columns(2)
         names = {"requests": _("requests"), "errors_4xx": "4xx", "errors_5xx": "5xx"}
-        widgets.base_figure(monitoring.traffic(table, names, _("Requests per second")), "traffic", left)
+        widgets.base_figure(lambda: monitoring.traffic(table, names, _("Requests per second")), "traffic", left)
         widgets.base_figure(
-            monitoring.traffic(table, {"p50": "50%", "p99": "99%"}, _("Latency, milliseconds")), "latency", right
+            lambda: monitoring.traffic(table, {"p50": "50%", "p99": "99%"}, _("Latency, milliseconds")),
+            "latency",
+            right,
         )
     st.caption(_("Read every 5 seconds while this page is open. Prometheus and Grafana keep it: see deploy/."))
 

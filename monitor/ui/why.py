@@ -133,7 +133,7 @@ def _latest() -> tuple[MonitoringRun | None, dict[str, Any] | None]:
 def _show_history() -> None:
     runs = [run for run in cache.monitoring_runs(current_store(), _source()) if run.health]
     st.subheader(_("Alert history"))
-    widgets.base_figure(monitoring.status_history(monitoring.history_rows(runs)), "status_history")
+    widgets.base_figure(lambda: monitoring.status_history(monitoring.history_rows(runs)), "status_history")
 
 
 def _source() -> str:

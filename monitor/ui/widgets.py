@@ -2,10 +2,10 @@
 
 import html
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
@@ -47,6 +47,7 @@ PAGES = "pages"
 """Key of the session with the pages of the app by name."""
 
 _CACHED_SECONDS = 3.0
+_MAX_FIGURES = 100
 _TITLE_PIXELS, _NO_TITLE_PIXELS = 30, 8
 _DEFAULT_ENDPOINT = "http://127.0.0.1:5001"
 _ENDPOINT, _TYPED, _SOURCE, _WINDOW = "endpoint", "endpoint_typed", "source", "window"
@@ -281,31 +282,81 @@ def how_to_serve() -> str:
     )
 
 
-def court_figure(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
-    """A chart of a court, as high as the width of its column allows."""
-    figure.update_layout(height=None)
-    base_figure(figure, key, (where or st).container(key=f"half_court_{key}"), height="stretch")
+def court_figure(
+    draw: Callable[[], go.Figure], key: str, where: DeltaGenerator | None = None, *, of: Hashable = None
+) -> None:
+    """A chart of a court, as high as the width of its column allows; see `base_figure`."""
+    base_figure(draw, key, (where or st).container(key=f"half_court_{key}"), of=of, height="stretch")
 
 
 def base_figure(
-    figure: go.Figure,
+    draw: Callable[[], go.Figure],
     key: str,
     where: DeltaGenerator | None = None,
     *,
+    of: Hashable = None,
     height: Literal["content", "stretch"] = "content",
 ) -> None:
-    """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page."""
+    """A chart without the toolbar of plotly; its title is text above it, which no legend overlaps on a narrow page.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns the chart.
+    key : str
+        Unique on the page.
+    where : DeltaGenerator, optional
+    of : hashable, optional
+        All that the chart depends on, except the language. With it the latest charts are kept, because plotly takes
+        longer to make one than to show it.
+    height : {"content", "stretch"}
+        That of the chart, or that of its container.
+    """
+    language, is_stretched = text.language(), height == "stretch"
+    shown = _kept(of, key, language, is_stretched, draw) if of else _titled(draw(), is_stretched=is_stretched)
+    place = where or st
+    if shown.is_title_above:
+        place.markdown(f"**{plain(shown.title)}**")
+    place.plotly_chart(
+        shown.figure, theme=None, key=key, height=height, config={"displayModeBar": False},
+        alt=shown.title or key.replace("_", " "),
+    )  # fmt: skip
+
+
+class _Titled(NamedTuple):
+    title: str
+    is_title_above: bool
+    figure: DrawnOnce
+
+
+@st.cache_resource(max_entries=_MAX_FIGURES, show_spinner=False)
+def _kept(
+    of: Hashable,
+    key: str,
+    language: str,
+    is_stretched: bool,  # noqa: FBT001 part of the key
+    _draw: Callable[[], go.Figure],
+) -> _Titled:
+    del of, key, language
+    return _titled(_draw(), is_stretched=is_stretched)
+
+
+def forget_figures() -> None:
+    """Make all charts again when they are shown again."""
+    _kept.clear()
+
+
+def _titled(figure: go.Figure, *, is_stretched: bool) -> _Titled:
     translate_figure(figure)
-    place, title = where or st, sentence(_title_of(figure))
-    if title and not figure.layout.title.subtitle.text:
-        place.markdown(f"**{plain(title)}**")
+    title = sentence(str(figure.layout.title.text or ""))
+    is_above = bool(title and not figure.layout.title.subtitle.text)
+    if is_above:
         figure.update_layout(
             title_text="", margin_t=max((figure.layout.margin.t or 0) - _TITLE_PIXELS, _NO_TITLE_PIXELS)
         )
-    place.plotly_chart(
-        DrawnOnce(figure), theme=None, key=key, height=height, config={"displayModeBar": False},
-        alt=title or key.replace("_", " "),
-    )  # fmt: skip
+    if is_stretched:
+        figure.update_layout(height=None)
+    return _Titled(title, is_above, DrawnOnce(figure))
 
 
 def translate_figure(figure: go.Figure) -> None:
@@ -336,10 +387,6 @@ def _translate_trace(trace: Any) -> None:  # noqa: ANN401 a trace of plotly
 def _translate_title(axis: Any) -> None:  # noqa: ANN401 an axis of plotly
     if axis.title.text:
         axis.title.text = sentence(axis.title.text)
-
-
-def _title_of(figure: go.Figure) -> str:
-    return str(figure.layout.title.text or "")
 
 
 def tabs(draw: Mapping[str, Callable[[Content], None]], content: Content, key: str) -> None:
