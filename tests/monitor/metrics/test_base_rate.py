@@ -70,3 +70,7 @@ def test_samples_of_one_class_do_not_differ_in_their_base_rate(label: float) -> 
 
 def test_one_row_is_not_distinguishable_from_the_base_rate() -> None:
     assert classify(float("nan"), float("nan")) is Result.NOT_DISTINGUISHABLE
+
+
+def test_an_interval_that_ends_at_zero_is_not_distinguishable_from_the_base_rate() -> None:
+    assert {classify(0, 0.1), classify(-0.1, 0)} == {Result.NOT_DISTINGUISHABLE}

@@ -188,7 +188,7 @@ def test_the_distances_of_the_slices_grow_from_one_to_the_next(scored: pd.DataFr
 def test_without_labels_there_is_an_empty_table_of_slices(scored: pd.DataFrame) -> None:
     found = metrics_by_slice(scored.assign(shot_made_flag=np.nan), default())
     assert found.empty
-    assert {"slice", "value", "rows", "rate"} <= set(found.columns)
+    assert found.columns.tolist() == ["slice", "value", "rows", "rate", "mean_probability"]
 
 
 def test_rows_that_share_an_index_are_counted_separately(scored: pd.DataFrame) -> None:
@@ -342,10 +342,13 @@ def test_described_categories_are_slices_in_their_order_with_the_labels_that_are
 
 
 def test_a_number_of_many_values_is_sliced_by_quartiles_and_a_date_by_year() -> None:
-    table = pd.DataFrame({"rating": np.arange(100.0), "ordered_on": ["2025-12-31", "2026-01-01"] * 50})
+    ratings = np.r_[np.arange(100.0), np.nan, np.nan]
+    table = pd.DataFrame({"rating": ratings, "ordered_on": ["2025-12-31", "2026-01-01"] * 51})
     described = DATASET.model_copy(update={"slices": (Slice(column="rating"), Slice(column="ordered_on"))})
     found = slices(table, described)
-    assert found["rating"].value_counts().tolist() == [25, 25, 25, 25]
+    assert found["rating"].value_counts(sort=False).tolist() == [25, 25, 25, 25, 2]
+    assert found["rating"].cat.ordered
+    assert found["rating"].iloc[-1] == "null"
     assert found["ordered_on"].cat.categories.tolist() == ["2025", "2026"]
 
 

@@ -28,7 +28,7 @@ kind = "boolean"
 
 def test_columns_of_the_brief_have_their_labels() -> None:
     assert [column_name(name) for name in ("lat", "shot_id", "probability")] == ["Latitude", "Shot", "P(made)"]
-    assert readable("lat and shot_distance: probability") == "latitude and shot distance: probability"
+    assert readable("lat, lng and shot_distance: probability") == "latitude, longitude and shot distance: probability"
 
 
 def test_columns_of_another_dataset_are_named_by_its_description(

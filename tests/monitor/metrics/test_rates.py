@@ -9,6 +9,8 @@ from data import court
 from data.simulation import synthetic
 from monitor.metrics import rates
 
+RATES = ["shots", "labeled", "made", "rate", "expected", "difference", "low", "high"]
+
 
 @pytest.fixture(scope="module")
 def shots() -> pd.DataFrame:
@@ -41,6 +43,12 @@ def test_a_shot_is_in_the_hexagon_with_the_nearest_center(x: float, y: float, si
     assert distance <= neighbors.min() + 1e-6
 
 
+def test_each_of_many_shots_is_in_its_nearest_hexagon() -> None:
+    position = np.random.default_rng(0).uniform(-20, 20, (500, 2))
+    centers, place = rates.hexagon_places(position[:, 0], position[:, 1], 2.0)
+    assert np.hypot(*(centers[place] - position).T).max() <= 2 / np.sqrt(3) + 1e-9
+
+
 def test_pointy_topped_hexagons_adjoin_in_rows() -> None:
     cells = rates.counts(at([0, 2, 1], [0, 0, 1.7]), size_feet=2)
     assert sorted(zip(cells["x"], cells["y"].round(2), strict=True)) == [(0, 0), (1, 1.73), (2, 0)]
@@ -54,6 +62,7 @@ def test_shots_without_a_position_are_in_no_hexagon(shots: pd.DataFrame) -> None
 def test_hexagons_of_few_shots_are_excluded(shots: pd.DataFrame) -> None:
     cells = rates.hexagons(shots, fewest=5)
     assert 0 < len(cells) < len(rates.hexagons(shots))
+    assert cells.columns.tolist() == rates.hexagons(shots).columns.tolist() == ["x", "y", *RATES]
     assert cells["shots"].min() == 5
 
 
@@ -80,7 +89,9 @@ def test_groups_keep_the_order_of_their_categories_and_others_are_sorted(shots: 
     names = np.where(shots["period"] > 2, "late", "early")
     ordered: pd.Series[str] = pd.Series(pd.Categorical(names, categories=["late", "never", "early"]))
     assert rates.rates_by_group(shots, ordered)["group"].tolist() == ["late", "early"]
-    assert rates.rates_by_group(shots, names)["group"].tolist() == ["early", "late"]
+    found = rates.rates_by_group(shots, names)
+    assert found["group"].tolist() == ["early", "late"]
+    assert found.columns.tolist() == ["group", *RATES]
 
 
 def test_groups_belong_to_rows_by_position_whatever_the_index(shots: pd.DataFrame) -> None:
