@@ -33,6 +33,12 @@ def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] =
     dict of Column to ibis.BooleanColumn
         Never null. Columns that the table lacks, or whose values cannot violate the schema, are not in it.
     """
+    found = _violations(table, dataset, also_required)
+    return {column: broken.fill_null(_FALSE) for column, broken in found.items()}
+
+
+def _violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str]) -> dict[Column, ir.BooleanColumn]:
+    """As `violations`; null where a value is missing that may be missing."""
     found = {}
     for column in dataset.columns:
         if column.raw_name not in table.columns:
@@ -48,13 +54,13 @@ def violations(table: ir.Table, dataset: Dataset, also_required: Iterable[str] =
         if column.allowed and not is_number:
             conditions.append(~value.cast("string").isin(column.allowed))
         if conditions:
-            found[column] = reduce(or_, conditions).fill_null(_FALSE)
+            found[column] = reduce(or_, conditions)
     return found
 
 
 def is_valid(table: ir.Table, dataset: Dataset, also_required: Iterable[str] = ()) -> ir.BooleanColumn:
     """Whether each row of a raw table satisfies the description; see `violations`."""
-    return ~reduce(or_, violations(table, dataset, also_required).values())
+    return ~reduce(or_, _violations(table, dataset, also_required).values()).fill_null(_FALSE)
 
 
 def reason(table: ir.Table, dataset: Dataset) -> ir.StringColumn:
@@ -108,12 +114,12 @@ def _is_day(texts: ir.StringColumn) -> ir.BooleanColumn:
 
 
 def number(column: Column, value: ir.Column) -> ir.FloatingColumn:
-    """A raw value as a double; null if it is NaN or not a number.
+    """A raw value as a double; null if it is not a number.
 
     The ends of a range are rounded in a float32 column, so its values are rounded into the range.
     """
     found = _double(value)
-    if not value.type().is_integer():
+    if value.type().is_string():
         found = found.isnan().ifelse(None, found)
     ends = {np.float32(end).item(): end for end in column.limits if end is not None}
     if value.type() == dt.float32 and ends:
@@ -152,7 +158,7 @@ def _number_violations(column: Column, value: ir.Column, *, needed: bool) -> lis
 
 
 def _double(value: ir.Column) -> ir.FloatingColumn:
-    """A raw value as a double, which may be NaN; null if it is not a number."""
+    """A raw value as a double, which is NaN for such a string; null if it is not a number."""
     kind = value.type()
     if kind.is_numeric() or kind.is_boolean():
         return value.cast("float64")

@@ -1,7 +1,8 @@
 """DuckDB in this process, with bounded memory: what does not fit is on disk, in a folder that is removed at the end."""
 
+import math
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -41,16 +42,42 @@ class DuckDBEngine(IbisEngine):
         self._folder = folder
 
     def read(self, table: TableReader) -> ir.Table:
-        """Open a table of Parquet files, with its rows in the order of the files."""
+        """Open a table of Parquet files, null for NaN, with its rows in the order of the files."""
         schema = ibis.Schema.from_pyarrow(without_null_types(table.schema))
         name = f"shots_{uuid.uuid4().hex}"
         # In SQL, as Ibis changes the order of a union, and gives row_number a frame, which is computed in memory.
         parts = groupby(table.files, lambda file: _types(file, schema))
         rows = " UNION ALL ".join(_part(list(files), {name for name, _ in types}, schema) for types, files in parts)
-        numbered = f"SELECT *, row_number() OVER () - 1 AS {POSITION} FROM ({rows})"  # noqa: S608 quoted names
         with self.translate_errors():
+            known = self._without_nan(
+                rows, [quote_identifier(name) for name, type_ in schema.items() if type_.is_floating()]
+            )
+            numbered = f"SELECT * {known}, row_number() OVER () - 1 AS {POSITION} FROM ({rows})"  # noqa: S608 quoted names
             self.connection.con.execute(f"CREATE TEMPORARY VIEW {name} AS {numbered}")
         return ibis.table({**schema, POSITION: "int64"}, name=name)
+
+    def _without_nan(self, rows: str, columns: Sequence[str]) -> str:
+        """Replace NaN by null, only where it occurs, as the statistics of a file then say which values need no check.
+
+        DuckDB takes the statistics for the values when it looks for NaN, but they leave NaN out.
+        """
+        if not columns:
+            return ""
+        sums = ", ".join(f"sum({column})" for column in columns)
+        values = self.connection.con.execute(f"SELECT {sums} FROM ({rows})").fetchone()  # noqa: S608 quoted names
+        known = [
+            f"CASE WHEN isfinite({column}) OR isinf({column}) THEN {column} END AS {column}"
+            for column, value in zip(columns, values, strict=True)
+            if value is not None and math.isnan(value)
+        ]
+        return f"REPLACE ({', '.join(known)})" * bool(known)
+
+    def rows(self, query: ir.Table) -> list[dict[str, Any]]:
+        """Compute a small result, which is not planned once more for batches."""
+        with self.translate_errors():
+            found = self.connection.con.execute(self.connection.compile(query))
+            names = [name for name, *_ in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     def batches(self, query: ir.Table) -> pa.RecordBatchReader:
         """Start a query; its batches are computed as they are read, in the order of the files."""

@@ -55,7 +55,7 @@ class Engine(ABC):
 
     @abstractmethod
     def read(self, table: TableReader) -> ir.Table:
-        """Open a table of Parquet files, with the types of its schema and ``POSITION``."""
+        """Open a table of Parquet files, with the types of its schema, null for NaN, and ``POSITION``."""
 
     @abstractmethod
     def rows(self, query: ir.Table) -> list[dict[str, Any]]:

@@ -37,10 +37,15 @@ class IbisEngine(Engine):
         self.connection = connection
 
     def read(self, table: TableReader) -> ir.Table:
-        """Open a table of Parquet files; its rows are numbered in the order of the ids."""
+        """Open a table of Parquet files, null for NaN; its rows are numbered in the order of the ids."""
         with self.translate_errors():
             found = self.connection.read_parquet([str(file) for file in table.files])
-            return found.mutate(**{POSITION: ibis.row_number().over(order_by=found[current().id.raw_name])})
+            known = {
+                name: found[name].isnan().ifelse(None, found[name])
+                for name, type_ in found.schema().items()
+                if type_.is_floating()
+            }
+            return found.mutate(**known, **{POSITION: ibis.row_number().over(order_by=found[current().id.raw_name])})
 
     def rows(self, query: ir.Table) -> list[dict[str, Any]]:
         """Compute a small result."""

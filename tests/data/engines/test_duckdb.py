@@ -131,3 +131,16 @@ def test_the_settings_change_no_result(shots: pd.DataFrame, tmp_path: Path, monk
 def test_a_long_query_prints_no_progress_bar_of_duckdb(tmp_path: Path) -> None:
     with duckdb_engine(tmp_path) as engine:
         assert not engine.connection.raw_sql("SELECT current_setting('enable_progress_bar')").fetchone()[0]
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+def test_nan_is_null_although_the_statistics_of_a_file_leave_it_out(tmp_path: Path, kind: str) -> None:
+    values = np.array([1.5, np.nan, np.inf, -np.inf]).astype(kind)
+    pq.write_table(pa.table({SHOT_ID: [1, 2, 3, 4], "lat": values}), tmp_path / "shots.parquet")
+    with duckdb_engine(tmp_path) as engine:
+        known = engine.read(TableReader(tmp_path / "shots.parquet")).drop_null("lat").drop(POSITION)
+        assert engine.rows(known) == [
+            {SHOT_ID: 1, "lat": 1.5},
+            {SHOT_ID: 3, "lat": np.inf},
+            {SHOT_ID: 4, "lat": -np.inf},
+        ]

@@ -120,6 +120,20 @@ def test_counts_match_the_tables(pair: Pair, raw: Path, out: Path) -> None:
     assert sum(done) == progress_total(raw)
 
 
+def test_nan_in_the_raw_files_is_a_missing_value(pair: Pair, raw: Path, out: Path) -> None:
+    write_pair(pair, raw)
+    expected = prepare(raw, out, PreparationParams())
+    for name in FILES:
+        table = pq.read_table(raw / name)
+        for place, field in enumerate(table.schema):
+            if pa.types.is_floating(field.type):
+                table = table.set_column(place, field, table.column(place).fill_null(np.nan))
+        pq.write_table(table, raw / name)
+    assert prepare(raw, out, PreparationParams()) == expected
+    for name, table in tables(out).items():
+        assert_same(table, in_memory(pair)[name])
+
+
 def test_synthetic_shots_stay_marked(pair: Pair, raw: Path, out: Path) -> None:
     for table in pair:
         table.attrs["simulation"] = "rows=1 seed=1"
