@@ -1,5 +1,6 @@
 """Raw tables on an engine: their rows are validated, and counted, without holding them in memory."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -20,9 +21,9 @@ from data.schema import REASON
 from data.storage.tables import without_null_types
 from data.validation import MAX_SHOWN, Violations, violation_error, violation_text
 
-_LABELS, _NO_LABEL = (0, 1), -1
+_LABELS = (0, 1)
 _MAX_IDS_SHOWN = 5
-_IS_VALID, _LABEL = "__is_valid", "__label"
+_IS_VALID, _IS_COMPLETE = "__is_valid", "__is_complete"
 _TABLE, _BEFORE, _TABLE_BEFORE = "__table", "__before", "__table_before"
 
 
@@ -63,19 +64,21 @@ class RawShots:
         """Number of rows that are rejected, complete and incomplete, by what they miss, and by label."""
         checked = self.table.select(**self._model_columns(self.table), **{_IS_VALID: self._is_valid()})
         rows = checked.filter(checked[_IS_VALID])
-        label = rows[self.dataset.target.name].fill_null(_NO_LABEL)
-        rows = rows.mutate(**{_LABEL: self._is_complete(rows).ifelse(label, None)})
+        rows = rows.mutate(**{_IS_COMPLETE: self._is_complete(rows)})
         found = self.engine.rows(
-            rows.aggregate(
-                valid=rows.count(),
-                complete=rows[_LABEL].count(),
-                **{f"missing_{name}": rows[name].count() for name in self.needed},
-                **{f"label_{label}": rows.count(where=rows[_LABEL] == label) for label in _LABELS},
+            rows.group_by(_IS_COMPLETE, self.dataset.target.name).aggregate(
+                _rows=rows.count(), **{f"missing_{name}": rows[name].count() for name in self.needed}
             )
-        )[0]
-        valid = found.pop("valid")
-        missing = {name: valid - rows for name, rows in found.items() if name.startswith("missing_")}
-        return found | missing | {"rejected": self.rows - valid, "incomplete": valid - found["complete"]}
+        )
+        complete = Counter({each[self.dataset.target.name]: each["_rows"] for each in found if each[_IS_COMPLETE]})
+        valid = sum(each["_rows"] for each in found)
+        return {
+            "rejected": self.rows - valid,
+            "complete": complete.total(),
+            "incomplete": valid - complete.total(),
+            **{name: valid - sum(each[name] for each in found) for name in (f"missing_{name}" for name in self.needed)},
+            **{f"label_{label}": complete[label] for label in _LABELS},
+        }
 
     @property
     def rejected(self) -> int:
@@ -159,7 +162,8 @@ def open_raw(
     """Open a raw table on an engine; see `RawShots`."""
     found = engine.read(raw.reader)
     names = zip(raw.schema.names, raw.reader.schema.names, strict=True)
-    table = found.select(POSITION, **{name: found[stored] for name, stored in names})
+    renamed = {name: stored for name, stored in names if name != stored}
+    table = found.rename(renamed) if renamed else found
     return RawShots(
         raw.name, engine, raw.rows, table, without_null_types(raw.schema), raw.dataset, needed, also_required
     )

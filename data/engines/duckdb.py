@@ -57,9 +57,9 @@ class DuckDBEngine(IbisEngine):
         return ibis.table({**schema, POSITION: "int64"}, name=name)
 
     def _without_nan(self, rows: str, columns: Sequence[str]) -> str:
-        """Replace NaN by null, only where it occurs, as the statistics of a file then say which values need no check.
+        """Replace NaN by null in columns that contain it; for others, statistics of a file show which checks pass.
 
-        DuckDB takes the statistics for the values when it looks for NaN, but they leave NaN out.
+        DuckDB takes the statistics for the values when it looks for NaN, but they exclude NaN.
         """
         if not columns:
             return ""

@@ -29,28 +29,33 @@ def hashed(ids: Integers, seed: int) -> Integers:
     [6814566933421613761, -6269683291567802239]
     """
     left, right = _halves(ids)
-    for key in _keys(seed):
-        left, right = right, _mixed(left, right, key)
+    for one, other in _keys(seed):
+        left = _mixed(left, right, one)
+        right = _mixed(right, left, other)
     found: Integers = _joined(left, right)
     return found
 
 
 def with_hash(table: ir.Table, column: str, seed: int) -> ir.Table:
     """Add the column ``HASH``: `hashed` of a column of bigints."""
+    columns = table.columns
     left, right = _halves(table[column])
-    table = table.mutate(**{_LEFT: left, _RIGHT: right})
-    for key in _keys(seed):
-        # A select of its own for each round: as one expression it would be repeated in itself.
-        table = table.mutate(**{_LEFT: table[_RIGHT], _RIGHT: _mixed(table[_LEFT], table[_RIGHT], key)})
-    return table.mutate(**{HASH: _joined(table[_LEFT], table[_RIGHT])}).drop(_LEFT, _RIGHT)
+    for one, other in _keys(seed):
+        # A select of its own for each pair of rounds: as one expression they would be repeated in themselves.
+        left = _mixed(left, right, one)
+        table = table.mutate(**{_LEFT: left, _RIGHT: _mixed(right, left, other)})
+        left, right = table[_LEFT], table[_RIGHT]
+    return table.select(*columns, **{HASH: _joined(left, right)})
 
 
 def _halves(ids: Integers) -> tuple[Integers, Integers]:
     return (ids >> 32) & _HALF, ids & _HALF
 
 
-def _keys(seed: int) -> list[int]:
-    return [int(key) for key in np.random.SeedSequence(seed).generate_state(_ROUNDS)]
+def _keys(seed: int) -> list[tuple[int, int]]:
+    """The keys of pairs of rounds."""
+    keys = list(map(int, np.random.SeedSequence(seed).generate_state(_ROUNDS)))
+    return list(zip(keys[::2], keys[1::2], strict=True))
 
 
 def _mixed(left: Integers, right: Integers, key: int) -> Integers:

@@ -156,8 +156,7 @@ def with_side(  # noqa: PLR0913, PLR0917 the rows, and which of them
     last = _last_hashes(engine, hashes, target, classes, test_rows)
     rows = with_hash(shots, dataset.id.name, seed)
     of_class = ibis.cases(*((rows[target] == label, hash_) for label, hash_ in last.items()))
-    rows = rows.mutate(**{IS_TEST: rows[HASH] <= of_class})
-    return rows.mutate(**{IS_TRAIN: ~rows[IS_TEST]})
+    return rows.mutate(**{IS_TEST: rows[HASH] <= of_class, IS_TRAIN: rows[HASH] > of_class})
 
 
 def _last_hashes(

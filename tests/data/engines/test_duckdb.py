@@ -134,7 +134,7 @@ def test_a_long_query_prints_no_progress_bar_of_duckdb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
-def test_nan_is_null_although_the_statistics_of_a_file_leave_it_out(tmp_path: Path, kind: str) -> None:
+def test_nan_is_null_although_the_statistics_of_a_file_exclude_it(tmp_path: Path, kind: str) -> None:
     values = np.array([1.5, np.nan, np.inf, -np.inf]).astype(kind)
     pq.write_table(pa.table({SHOT_ID: [1, 2, 3, 4], "lat": values}), tmp_path / "shots.parquet")
     with duckdb_engine(tmp_path) as engine:
