@@ -807,7 +807,7 @@ def test_a_missing_alias_is_reported_with_the_version_that_is_in_production() ->
     MlflowClient().delete_registered_model_alias(MODEL, "champion")
     (problem,) = registry.alias_problems()
     assert problem.endswith("Restore the alias: mlflow run . -e reverter -P version=2")
-    assert registry.roll_back("the remedy", "2") == "2"
+    assert registry.roll_back("the remedy", "2", instead_of="") == "2"
     assert registry.alias_problems() == []
 
 
