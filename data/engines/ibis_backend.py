@@ -105,7 +105,8 @@ class _OutputWriter(ExitStack):
     def __init__(self, output: Output, folder: Path) -> None:
         super().__init__()
         self.output, self.rows = output, 0
-        self._writer = self.enter_context(table_writer(folder / f"{output.name}.parquet", output.schema))
+        self._file = self.enter_context(ExitStack())
+        self._writer = self._file.enter_context(table_writer(folder / f"{output.name}.parquet", output.schema))
         self.start = self.enter_context(ThreadPoolExecutor(1)).submit
         self._held = output.schema.empty_table()
 
@@ -119,8 +120,9 @@ class _OutputWriter(ExitStack):
             self._write(_GROUP_ROWS)
 
     def finish(self) -> None:
-        """Write the rest."""
+        """Write the rest, and wait until it is on the disk, as the other outputs do meanwhile."""
         self._write(len(self._held))
+        self._file.close()
 
     def _write(self, rows: int) -> None:
         self._writer.write(self._held.slice(0, rows))
