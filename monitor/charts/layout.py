@@ -39,6 +39,7 @@ _AXES = {
 }
 _THEME = {
     "font": _FONT,
+    "hoverlabel": {"font": _FONT},
     "paper_bgcolor": "rgba(0, 0, 0, 0)",
     "plot_bgcolor": "rgba(0, 0, 0, 0)",
     "margin": {"pad": 8},
