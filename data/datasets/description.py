@@ -655,6 +655,13 @@ class Dataset(_Part):
         """
         return self.by_name[name if name in self.by_name else self.spelled[folded(name)]]
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy whose names and labels are those of its own columns and words; see `pydantic.BaseModel.model_copy`."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in ("by_name", "labels", "spelled"):
+            copy.__dict__.pop(name, None)
+        return copy
+
     @cached_property
     def by_name(self) -> Mapping[str, Column]:
         """Columns by their names, and by their names in raw tables."""

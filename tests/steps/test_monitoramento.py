@@ -85,6 +85,7 @@ def fill(path: Path, rows: pd.DataFrame, *, every: timedelta) -> str:
     return url
 
 
+@pytest.mark.usefixtures("store")
 def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def test_every_label_of_a_window_of_the_log_is_read_though_a_sample_of_its_rows_
     assert (len(uploads.table), uploads.labels) == (100, None)
 
 
+@pytest.mark.usefixtures("store")
 def test_of_a_log_that_is_sampled_all_rows_of_the_champion_are_read_and_those_of_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data.datasets import Dataset
+from data.datasets import Dataset, default
 from data.datasets.loader import find, parse
 from data.validation import rejection_reason
 from monitor.drift.detector import DriftDetector
@@ -57,3 +57,13 @@ def test_drift_is_tested_for_each_feature_of_the_description(changed: Dataset) -
     rows = population().head(300).assign(crowd=19.0)
     detector = DriftDetector(rows, np.zeros(len(rows), dtype=bool), changed, samples=20)
     assert {"period", "crowd"} <= set(detector.bins)
+
+
+def test_a_copy_with_other_columns_finds_those_by_name() -> None:
+    dataset = default()
+    assert not dataset.column("period").categories
+    columns = [
+        each.model_copy(update={"categories": ("1", "2")}) if each.name == "period" else each
+        for each in dataset.columns
+    ]
+    assert dataset.model_copy(update={"columns": tuple(columns)}).column("period").categories == ("1", "2")
