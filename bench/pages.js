@@ -19,8 +19,13 @@
   }
   const channel = new MessageChannel();
   channel.port1.onmessage = noted;
-  const observer = new MutationObserver(() => {
-    if (state.changed) return;
+  // What is seen of a page: not Streamlit's toolbar, nor the table for screen readers in the canvas of a data frame.
+  function isSeen(node) {
+    const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
+    return element?.getRootNode() !== document || Boolean(element.closest("[data-testid=stMain]") && !element.closest("canvas"));
+  }
+  const observer = new MutationObserver((changes) => {
+    if (state.changed || !changes.some((each) => isSeen(each.target))) return;
     state.changed = true;
     // A message that is sent before the next frame is painted arrives after it.
     requestAnimationFrame(() => { state.changed = false; channel.port2.postMessage(null); });
