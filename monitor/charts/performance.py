@@ -184,7 +184,7 @@ def metric_intervals(rows: pd.DataFrame, title: str) -> go.Figure:
     height = 80 + down * (64 + 22 * len(samples))
     figure = make_subplots(down, columns, subplot_titles=names, horizontal_spacing=0.06, vertical_spacing=72 / height)
     figure.update_layout(layout(title, height, legend_rows=1))
-    figure.update_layout(margin={"t": 94 if title else 64}, legend={"y": 1 + 30 / height})
+    figure.update_layout(margin={"l": 8, "t": 94 if title else 64}, legend={"y": 1 + 30 / height})
     for (sample, own), color in zip(rows.groupby("sample", sort=False), colors(samples), strict=True):
         for position, metric in enumerate(names):
             dot = own[own["metric"] == metric]
