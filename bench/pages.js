@@ -1,4 +1,4 @@
-// Times of what a person sees: monitor pages note the first figure and the last change that the browser has painted.
+// When a person sees the first figure of a page, and its last change: the times at which the browser has painted them.
 // Milliseconds since the click, or since the start of the first load of the app. Read by bench/pages.py.
 (() => {
   const DRAWINGS = [".js-plotly-plot .main-svg", "[data-testid=stDataFrame]", "[data-testid=stImage] img", "[data-testid=stMarkdownContainer] table"];
@@ -6,7 +6,7 @@
   const SHOWN = [...DRAWINGS, "[data-testid=stAlert]"].map((each) => `[data-stale=false] ${each}`).join(", ");
   const COMPONENTS = "[data-stale=false] [data-testid^=stBidiComponent]";
   const heading = () => document.querySelector("h1")?.textContent ?? "";
-  const state = { start: 0, before: "", first: null, last: 0, changed: true };
+  const state = { start: 0, before: "", first: null, last: 0, changed: false };
 
   function drawn() {
     if (document.querySelector(SHOWN)) return true;
@@ -37,13 +37,13 @@
     observe(root);
     return root;
   };
-  state.changed = false;
   observe(document);
   addEventListener("click", (event) => Object.assign(state, { start: event.timeStamp, before: heading(), first: null, last: 0 }), true);
 
   window.benchPages = {
-    // Whether the page is rendered: the script has run, every part has arrived, and nothing has changed for a while.
+    // Whether the page is rendered: it has changed, the script has run, every part has arrived, and nothing changes any more.
     settled: (milliseconds) =>
+      state.last > 0 &&
       Boolean(document.querySelector("[data-testid=stApp][data-test-script-state=notRunning]")) &&
       !document.querySelector("[data-testid=stSkeleton]") &&
       performance.now() - state.start - state.last > milliseconds,

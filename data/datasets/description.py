@@ -658,8 +658,9 @@ class Dataset(_Part):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy whose names and labels are those of its own columns and words; see `pydantic.BaseModel.model_copy`."""
         copy = super().model_copy(update=update, deep=deep)
-        for name in ("by_name", "labels", "spelled"):
-            copy.__dict__.pop(name, None)
+        for name, member in vars(Dataset).items():
+            if isinstance(member, cached_property):
+                copy.__dict__.pop(name, None)
         return copy
 
     @cached_property

@@ -66,7 +66,9 @@ def test_a_rejected_version_is_archived_with_who_and_why_and_no_rollback_restore
 def test_nothing_but_an_approval_promotes_a_version_that_waits() -> None:
     promote_versions(1)
     version = requested()
-    with pytest.raises(RegistryError, match=r"waits for the approval of a person: .* -e aprovar -P version=2"):
+    with pytest.raises(
+        RegistryError, match=r"waits for the approval of a person: mlflow run \. -e aprovar -P version=2"
+    ):
         registry.promote(version, "anyway")
     with pytest.raises(RegistryError, match="waits for the approval"):
         registry.roll_back("anyway", version)
